@@ -1,0 +1,1 @@
+"""Prices from one broker, orders to another, one typed interface."""

@@ -1,0 +1,1 @@
+"""What stands between a strategy and a real order."""

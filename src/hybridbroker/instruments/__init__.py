@@ -1,0 +1,1 @@
+"""One identity, many broker keys: masters in, a fail-closed registry out."""

@@ -1,0 +1,89 @@
+"""Brokers are found, not imported: the entry-point group ``hybridbroker.brokers``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import attrs
+
+from hybridbroker.clock import Clock, SystemClock
+from hybridbroker.errors import ConfigurationError
+from hybridbroker.protocols import Broker, Capability, InstrumentLookup, MarketData
+
+__all__ = ["GROUP", "BrokerPlugin", "OpenContext", "find_broker", "installed_brokers"]
+
+GROUP = "hybridbroker.brokers"
+
+
+@attrs.frozen(kw_only=True)
+class OpenContext:
+    """What a plugin is handed to build its objects from."""
+
+    instruments: InstrumentLookup
+    clock: Clock = attrs.field(factory=SystemClock)
+    settings: Any = None
+    """The plugin's own settings object; None means: read the environment."""
+
+
+@attrs.frozen(kw_only=True)
+class BrokerPlugin:
+    """Everything the library knows of a broker before it is opened.
+
+    The callables import what they need when called, so that finding a plugin stays cheap.
+    """
+
+    name: str
+    title: str
+    capabilities: Capability
+    settings: Callable[[], Any]
+    """Read the settings from the environment; raise `ConfigurationError` with the fix."""
+    open_data: Callable[[OpenContext], MarketData] | None = None
+    """Build a source of prices; no I/O before it is entered."""
+    open_broker: Callable[[OpenContext], Broker] | None = None
+    """Build a taker of orders; no I/O before it is entered."""
+    listings: Callable[..., Any] | None = None
+    """Read an instrument master into `Listings`."""
+    charges: Callable[[], Any] | None = None
+    """Return this broker's own brokerage and depository rows."""
+    login: Callable[..., Awaitable[Any]] | None = None
+    checks: Callable[..., Awaitable[Sequence[Any]]] | None = None
+    """Answer `hybridbroker doctor`."""
+
+
+def installed_brokers() -> tuple[str, ...]:
+    """Return the names of the installed brokers, sorted, without importing any of them."""
+    return tuple(sorted(_points()))
+
+
+def find_broker(name: str) -> BrokerPlugin:
+    """Import and return one plugin.
+
+    Raises:
+        ConfigurationError: No such broker, two by one name, or its package does not load.
+    """
+    points = _points()
+    if name not in points:
+        known = ", ".join(sorted(points)) or "none"
+        raise ConfigurationError(f"no broker is called {name!r}; installed: {known}")
+    try:
+        plugin = points[name].load()
+    except ImportError as exc:
+        raise ConfigurationError(f"broker {name!r} does not load: {exc}") from exc
+    if not isinstance(plugin, BrokerPlugin):
+        raise ConfigurationError(f"entry point {name!r} is no BrokerPlugin but {type(plugin).__name__}")
+    if plugin.name != name:
+        raise ConfigurationError(f"entry point {name!r} names itself {plugin.name!r}; the two must agree")
+    return plugin
+
+
+def _points() -> Mapping[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        known = found.setdefault(point.name, point)
+        if known.value != point.value:
+            raise ConfigurationError(
+                f"two brokers are called {point.name!r}: {known.value} and {point.value}; uninstall one"
+            )
+    return found

@@ -1,0 +1,298 @@
+"""The seams: what a source of prices and a taker of orders promise, in small pieces.
+
+Implementations do not inherit; a function annotated ``-> Broker`` makes a type checker
+prove the fit. Every method may raise, besides what it names: `AuthenticationError` (log in
+again), `NetworkError` (see its kinds), `WireFormatError` (the broker broke its documentation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum, Flag, auto
+from typing import Protocol, Self, runtime_checkable
+
+from hybridbroker.domain.instrument import BrokerKey, Instrument
+from hybridbroker.domain.market import Candles, FeedMode, FeedState, Gap, Interval, MarketEvent, Quote, Tick
+from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
+from hybridbroker.domain.portfolio import Funds, Holding, Position
+
+__all__ = [
+    "Broker",
+    "CandleSource",
+    "Capability",
+    "FeedHealth",
+    "InstrumentLookup",
+    "MarketData",
+    "MarketStream",
+    "OrderBook",
+    "OrderExecution",
+    "Overflow",
+    "Portfolio",
+    "QuoteSource",
+    "TickSource",
+]
+
+
+class Capability(Flag):
+    """Optional abilities; a call that needs a missing one raises `Unsupported` before any I/O."""
+
+    NONE = 0
+    QUOTES = auto()
+    CANDLES = auto()
+    TICKS = auto()
+    FULL_MODE = auto()
+    OPTION_GREEKS = auto()
+    DEPTH_30 = auto()
+    MARKET_ORDERS = auto()
+    LIMIT_ORDERS = auto()
+    STOP_LIMIT_ORDERS = auto()
+    STOP_MARKET_ORDERS = auto()
+    AFTER_MARKET_ORDERS = auto()
+    IOC = auto()
+    ORDER_UPDATES = auto()
+    LIVE_MONEY = auto()
+    """Orders cost real money: such a broker is never chosen by default."""
+
+
+class Overflow(Enum):
+    """What a stream does when its consumer is slower than the market."""
+
+    CONFLATE = "conflate"
+    """Keep the newest tick per instrument, count the ones it replaced."""
+    BLOCK = "block"
+    """Stop reading the socket; nothing is lost here, the broker may hang up."""
+    ERROR = "error"
+    """Raise `FeedError` in the consumer."""
+
+
+class InstrumentLookup(Protocol):
+    """Finds instruments, and what each broker calls them; `InstrumentRegistry` is the real one."""
+
+    def __getitem__(self, id: str) -> Instrument:  # noqa: A002 - the domain's word
+        """Return the instrument with this id; raise `InstrumentError` rather than guess."""
+        ...
+
+    def key(self, instrument: Instrument, broker: str) -> BrokerKey:
+        """Return what ``broker`` calls ``instrument``; raise `InstrumentUnmapped` or `InstrumentConflict`."""
+        ...
+
+    def by_key(self, broker: str, key: str) -> Instrument:
+        """Return what ``broker`` means by ``key`` (``str(BrokerKey)``); raise `InstrumentNotFound`."""
+        ...
+
+
+class QuoteSource(Protocol):
+    """Answers what the market is now."""
+
+    async def quotes(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, Quote]:
+        """Return a quote per instrument; one the broker does not know is missing from the answer."""
+        ...
+
+
+class CandleSource(Protocol):
+    """Answers what the market was."""
+
+    async def candles(
+        self, instrument: Instrument, interval: Interval, *, start: date | datetime, end: date | datetime | None = None
+    ) -> Candles:
+        """Return bars, oldest first, of any span; long spans are fetched in pieces.
+
+        ``start`` and ``end`` are inclusive; a date means that whole day in IST; without
+        ``end`` the answer goes up to now, the running bar included where the broker has it.
+        """
+        ...
+
+
+class FeedHealth(Protocol):
+    """How a stream is doing; read it at any time."""
+
+    state: FeedState
+    last_frame: datetime | None
+    """When anything came from the socket, pings included; None before the first."""
+    last_data: datetime | None
+    """When market data came last; a socket can live while the data is dead."""
+    reconnects: int
+    gaps: int
+    conflated: int
+    """Ticks replaced by a newer one before the consumer took them."""
+    skipped: Mapping[str, int]
+    """What could not be delivered, by reason: malformed frames, unknown keys, text frames."""
+
+    def stale(self, instrument: Instrument | None = None, *, after: float = 30.0) -> bool:
+        """Say whether nothing came for ``after`` seconds, for the feed or for one instrument.
+
+        Knows only time, not the calendar: outside the session silence is normal.
+        """
+        ...
+
+
+class MarketStream(Protocol):
+    """A live stream: iterate it for every `MarketEvent`, or `ticks()` for ticks alone.
+
+    Ticks of one instrument come in the order the broker sent them. After a reconnection a
+    `Gap` comes before the first tick. The iteration ends when the stream is closed, and
+    raises `FeedError` when it cannot go on.
+    """
+
+    @property
+    def health(self) -> FeedHealth:
+        """How the stream is doing."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[MarketEvent]: ...
+
+    async def __anext__(self) -> MarketEvent: ...
+
+    def ticks(self) -> AsyncIterator[Tick]:
+        """Iterate over ticks; gaps are counted in ``health`` but not shown."""
+        ...
+
+    async def subscribe(self, instruments: Iterable[Instrument], *, mode: FeedMode | None = None) -> None:
+        """Add instruments, or change the mode of subscribed ones; kept across reconnections.
+
+        Raises:
+            SubscriptionLimit: The plan does not allow so many; nothing was sent.
+            InstrumentUnmapped: The broker does not list one of them; nothing was sent.
+        """
+        ...
+
+    async def unsubscribe(self, instruments: Iterable[Instrument]) -> None:
+        """Remove instruments; unknown ones are ignored."""
+        ...
+
+
+class TickSource(Protocol):
+    """Streams what the market does."""
+
+    def stream(
+        self,
+        instruments: Iterable[Instrument] = (),
+        *,
+        mode: FeedMode = FeedMode.LTP,
+        overflow: Overflow = Overflow.CONFLATE,
+    ) -> AbstractAsyncContextManager[MarketStream]:
+        """Open a stream on entry, close its socket on exit.
+
+        The reader always drains the socket; what a slow consumer gets is ``overflow``'s
+        matter. Entering waits for the first connection.
+
+        Raises:
+            FeedAuthenticationError: The credentials were refused.
+            SubscriptionLimit: The plan does not allow so many instruments or sockets.
+        """
+        ...
+
+
+@runtime_checkable
+class MarketData(QuoteSource, CandleSource, TickSource, Protocol):
+    """A source of prices. Constructing it is free; ``async with`` opens, leaving closes."""
+
+    name: str
+    capabilities: Capability
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class OrderExecution(Protocol):
+    """Writes. Each call sends at most one request, ever; nothing is repeated on its own."""
+
+    async def place_order(self, request: OrderRequest) -> Order:
+        """Send one order and return it as the broker acknowledged it.
+
+        Acknowledged is not executed: the status is often `PENDING` or `OPEN`, and a
+        rejection by the exchange may come later, in `order()` or `order_updates()`.
+
+        Raises:
+            InvalidOrder: This broker can never take it; nothing was sent.
+            Unsupported: This broker has no such order; nothing was sent.
+            OrderRejected: The broker refused it; nothing was placed.
+            OrderOutcomeUnknown: The reply was lost, unreadable or a server error; it may be live.
+            NotSent: The connection was never made; it certainly never arrived.
+            RateLimited: Refused unread, as far as is documented; repeat only after the book shows it absent.
+        """
+        ...
+
+    async def modify_order(
+        self,
+        order_id: str,
+        *,
+        quantity: int | None = None,
+        price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        validity: Validity | None = None,
+    ) -> Order:
+        """Change an open order and return it; None leaves a term as it is.
+
+        ``quantity`` is the new total, filled units included. Errors as `place_order`, and
+        `OrderNotFound`.
+        """
+        ...
+
+    async def cancel_order(self, order_id: str) -> Order:
+        """Ask for cancellation and return the order; it may still fill before it dies.
+
+        Cancelling an order that is already final returns it unchanged. Errors as
+        `place_order`, and `OrderNotFound`.
+        """
+        ...
+
+
+class OrderBook(Protocol):
+    """Reads. Safe to repeat, and repeated inside on network trouble."""
+
+    async def order(self, order_id: str) -> Order:
+        """Return one order of today; raise `OrderNotFound`."""
+        ...
+
+    async def find_order(self, client_order_id: str) -> Order | None:
+        """Return the order that carries this client order id, or None where the broker shows none *now*."""
+        ...
+
+    async def orders(self) -> Sequence[Order]:
+        """Return all orders of today, oldest first."""
+        ...
+
+    async def trades(self) -> Sequence[Trade]:
+        """Return all executions of today, oldest first."""
+        ...
+
+    def order_updates(self) -> AbstractAsyncContextManager[AsyncIterator[Order | Gap]]:
+        """Stream every change of every order of the account.
+
+        An order is repeated whole at each change. After a reconnection a `Gap` comes, then
+        the orders that changed meanwhile as the book shows them.
+        """
+        ...
+
+
+class Portfolio(Protocol):
+    """Reads of what the account holds."""
+
+    async def positions(self) -> Sequence[Position]:
+        """Return today's positions, closed ones (quantity 0) included."""
+        ...
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Return shares held; an empty portfolio is an empty sequence, not an error."""
+        ...
+
+    async def funds(self) -> Funds:
+        """Return what can be spent."""
+        ...
+
+
+@runtime_checkable
+class Broker(OrderExecution, OrderBook, Portfolio, Protocol):
+    """A venue that takes orders, live or simulated. ``async with`` opens, leaving closes."""
+
+    name: str
+    capabilities: Capability
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...

@@ -1,0 +1,1 @@
+"""Markets that are not there: matching, charges, paper trading."""

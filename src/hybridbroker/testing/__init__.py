@@ -1,0 +1,1 @@
+"""What tests of bots and of broker plugins need: emulators, factories, checks."""

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket; not one trading word in this folder."""
