@@ -1,1 +1,218 @@
-"""Prices from one broker, orders to another, one typed interface."""
+"""Prices from one broker, orders to another, in one process behind one typed interface.
+
+Importing this package loads attrs and the standard library only; brokers, transports and
+wire formats are imported when they are opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hybridbroker.alerts import AppriseNotifier, LogNotifier, Notifier
+from hybridbroker.bars import BarBuilder
+from hybridbroker.clock import IST, Clock, SystemClock
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument, InstrumentKind, OptionRight, Segment
+from hybridbroker.domain.market import (
+    Auction,
+    Candle,
+    Candles,
+    Depth,
+    DepthLevel,
+    FeedMode,
+    FeedState,
+    Gap,
+    Greeks,
+    Interval,
+    MarketEvent,
+    MarketPhase,
+    MarketStatus,
+    Quote,
+    Tick,
+    TickDetails,
+)
+from hybridbroker.domain.orders import (
+    LimitOrder,
+    MarketOrder,
+    Order,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    Product,
+    Side,
+    StopLimitOrder,
+    StopMarketOrder,
+    Trade,
+    Validity,
+)
+from hybridbroker.domain.portfolio import Funds, Holding, Margin, Position
+from hybridbroker.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    FeedAuthenticationError,
+    FeedError,
+    HybridBrokerError,
+    InstrumentAmbiguous,
+    InstrumentConflict,
+    InstrumentError,
+    InstrumentNotFound,
+    InstrumentUnmapped,
+    InvalidOrder,
+    NetworkError,
+    NotSent,
+    OrderError,
+    OrderNotFound,
+    OrderOutcomeUnknown,
+    OrderRejected,
+    RateLimited,
+    ReplyLost,
+    RiskRefused,
+    ServiceUnavailable,
+    StaticIpRequired,
+    SubscriptionLimit,
+    TokenExpired,
+    Unsupported,
+    WireFormatError,
+)
+from hybridbroker.plugins import BrokerPlugin, OpenContext, find_broker, installed_brokers
+from hybridbroker.protocols import (
+    Broker,
+    CandleSource,
+    Capability,
+    FeedHealth,
+    InstrumentLookup,
+    MarketData,
+    MarketStream,
+    OrderBook,
+    OrderExecution,
+    Overflow,
+    Portfolio,
+    QuoteSource,
+    TickSource,
+)
+from hybridbroker.strategy import Strategy, TradingSession, run
+
+if TYPE_CHECKING:
+    from hybridbroker.instruments.registry import InstrumentRegistry
+    from hybridbroker.session import Session, connect
+    from hybridbroker.simulation.paper import PaperBroker
+
+__all__ = [
+    "AppriseNotifier",
+    "Auction",
+    "AuthenticationError",
+    "BarBuilder",
+    "Broker",
+    "BrokerKey",
+    "BrokerPlugin",
+    "Candle",
+    "CandleSource",
+    "Candles",
+    "Capability",
+    "Clock",
+    "ConfigurationError",
+    "Depth",
+    "DepthLevel",
+    "Exchange",
+    "FeedAuthenticationError",
+    "FeedError",
+    "FeedHealth",
+    "FeedMode",
+    "FeedState",
+    "Funds",
+    "Gap",
+    "Greeks",
+    "Holding",
+    "HybridBrokerError",
+    "IST",
+    "Instrument",
+    "InstrumentAmbiguous",
+    "InstrumentConflict",
+    "InstrumentError",
+    "InstrumentKind",
+    "InstrumentLookup",
+    "InstrumentNotFound",
+    "InstrumentRegistry",
+    "InstrumentUnmapped",
+    "Interval",
+    "InvalidOrder",
+    "LimitOrder",
+    "LogNotifier",
+    "Margin",
+    "MarketData",
+    "MarketEvent",
+    "MarketOrder",
+    "MarketPhase",
+    "MarketStatus",
+    "MarketStream",
+    "NetworkError",
+    "NotSent",
+    "Notifier",
+    "OpenContext",
+    "OptionRight",
+    "Order",
+    "OrderBook",
+    "OrderError",
+    "OrderExecution",
+    "OrderNotFound",
+    "OrderOutcomeUnknown",
+    "OrderRejected",
+    "OrderRequest",
+    "OrderStatus",
+    "OrderType",
+    "Overflow",
+    "PaperBroker",
+    "Portfolio",
+    "Position",
+    "Product",
+    "Quote",
+    "QuoteSource",
+    "RateLimited",
+    "ReplyLost",
+    "RiskRefused",
+    "Segment",
+    "ServiceUnavailable",
+    "Session",
+    "Side",
+    "StaticIpRequired",
+    "StopLimitOrder",
+    "StopMarketOrder",
+    "Strategy",
+    "SubscriptionLimit",
+    "SystemClock",
+    "Tick",
+    "TickDetails",
+    "TickSource",
+    "TokenExpired",
+    "Trade",
+    "TradingCalendar",
+    "TradingSession",
+    "Unsupported",
+    "Validity",
+    "WireFormatError",
+    "connect",
+    "find_broker",
+    "installed_brokers",
+    "run",
+]
+
+_LAZY = {
+    "InstrumentRegistry": "hybridbroker.instruments.registry",
+    "PaperBroker": "hybridbroker.simulation.paper",
+    "Session": "hybridbroker.session",
+    "connect": "hybridbroker.session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name that needs more than attrs when it is first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -34,6 +34,7 @@ HybridBrokerError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "AuthenticationError",
@@ -137,6 +138,11 @@ class ReplyLost(NetworkError):
 
 class ServiceUnavailable(NetworkError):
     """The server answered that it cannot serve; a write may still have happened."""
+
+    def __init__(self, message: str, *, response: Any = None) -> None:
+        super().__init__(message)
+        self.response = response
+        """What the server answered, as the transport read it; None where nothing readable came."""
 
 
 class OrderError(HybridBrokerError):

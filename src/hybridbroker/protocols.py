@@ -118,6 +118,8 @@ class FeedHealth(Protocol):
     gaps: int
     conflated: int
     """Ticks replaced by a newer one before the consumer took them."""
+    read_at: float
+    """When the event the consumer took last was read from the socket, in the clock's monotonic seconds."""
     skipped: Mapping[str, int]
     """What could not be delivered, by reason: malformed frames, unknown keys, text frames."""
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from hybridbroker.clock import Clock
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import FeedState, Gap, MarketEvent, MarketStatus, Tick
+from hybridbroker.domain.market import FeedState, MarketEvent, Tick
 from hybridbroker.errors import FeedError
 from hybridbroker.protocols import Overflow
 
@@ -35,6 +35,7 @@ class StreamHealth:
         self.gaps = 0
         self.conflated = 0
         self.skipped: Counter[str] = Counter()
+        self.read_at = clock.monotonic()
         self._clock = clock
         self._seen: dict[str, float] = {}
         self._newest = clock.monotonic()
@@ -83,8 +84,7 @@ class EventBuffer:
         self._clock = clock
         self._overflow = overflow
         self._max_lag = max_lag
-        self._events: deque[MarketEvent] = deque()
-        self._since = 0.0
+        self._events: deque[tuple[float, MarketEvent]] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._closed = False
@@ -94,9 +94,8 @@ class EventBuffer:
         """Add the events of one frame and wake the consumer once; never waits."""
         if self._closed:
             return
-        if not self._events:
-            self._since = self._clock.monotonic()
-        self._events.extend(events)
+        now = self._clock.monotonic()
+        self._events.extend([(now, event) for event in events])
         if not self._events:
             return
         if len(self._events) > 1 and self._overflow is not Overflow.BLOCK and self._is_late():
@@ -127,13 +126,13 @@ class EventBuffer:
             await self._wake
         if self._overflow is Overflow.CONFLATE and len(self._events) > 1 and self._is_late():
             self._conflate()
-        event = self._events.popleft()
+        self._health.read_at, event = self._events.popleft()
         if not self._events:
             self._release()
         return event
 
     def _is_late(self) -> bool:
-        return len(self._events) > _MAX_PENDING or self._clock.monotonic() - self._since > self._max_lag
+        return len(self._events) > _MAX_PENDING or self._clock.monotonic() - self._events[0][0] > self._max_lag
 
     def _overflowed(self) -> None:
         if self._overflow is Overflow.CONFLATE:
@@ -142,18 +141,18 @@ class EventBuffer:
             self.close(FeedError(f"the consumer fell {self._max_lag} s behind the market (overflow='error')"))
 
     def _conflate(self) -> None:
-        newest: dict[str, Tick] = {}
-        others: list[Gap | MarketStatus] = []
+        newest: dict[str, tuple[float, MarketEvent]] = {}
+        others: list[tuple[float, MarketEvent]] = []
         before = len(self._events)
-        for event in self._events:
+        for entry in self._events:
+            event = entry[1]
             if isinstance(event, Tick):
                 newest.pop(event.instrument.id, None)
-                newest[event.instrument.id] = event
+                newest[event.instrument.id] = entry
             else:
-                others.append(event)
+                others.append(entry)
         self._events = deque((*others, *newest.values()))
         self._health.conflated += before - len(self._events)
-        self._since = self._clock.monotonic()
 
     def _notify(self) -> None:
         if self._wake is not None and not self._wake.done():

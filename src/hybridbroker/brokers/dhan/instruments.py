@@ -1,0 +1,264 @@
+"""Dhan's instrument master: CSV, detailed or compact, whole or per segment, read into `Listings`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from hybridbroker.clock import Clock
+from hybridbroker.domain.instrument import BrokerKey, Exchange, InstrumentKind, OptionRight
+from hybridbroker.errors import ConfigurationError
+from hybridbroker.instruments.files import read_master, what_it_is
+from hybridbroker.instruments.identity import is_isin, kind_from_isin
+from hybridbroker.instruments.listings import Listing, ListingSource, Listings, MasterFile, Progress
+from hybridbroker.instruments.numbers import Malformed, day, paise, positive, refuse_if_mostly_malformed, units
+
+__all__ = ["COMPACT_URL", "DETAILED_URL", "DhanListings", "listings"]
+
+DETAILED_URL: Final = "https://images.dhan.co/api-data/api-scrip-master-detailed.csv"
+COMPACT_URL: Final = "https://images.dhan.co/api-data/api-scrip-master.csv"
+"""Documented: https://dhanhq.co/docs/v2/instruments/ (rewritten daily, at no documented hour)."""
+
+_DETAILED: Final = (
+    "EXCH_ID", "SEGMENT", "SECURITY_ID", "INSTRUMENT", "INSTRUMENT_TYPE", "SERIES", "LOT_SIZE", "SM_EXPIRY_DATE",
+    "STRIKE_PRICE", "OPTION_TYPE", "TICK_SIZE", "SYMBOL_NAME", "DISPLAY_NAME", "UNDERLYING_SYMBOL",
+    "UNDERLYING_SECURITY_ID", "ISIN",
+)  # fmt: skip
+_COMPACT: Final = (
+    "SEM_EXM_EXCH_ID", "SEM_SEGMENT", "SEM_SMST_SECURITY_ID", "SEM_INSTRUMENT_NAME", "SEM_EXCH_INSTRUMENT_TYPE",
+    "SEM_SERIES", "SEM_LOT_UNITS", "SEM_EXPIRY_DATE", "SEM_STRIKE_PRICE", "SEM_OPTION_TYPE", "SEM_TICK_SIZE",
+    "SM_SYMBOL_NAME", "SEM_CUSTOM_SYMBOL", "SEM_TRADING_SYMBOL",
+)  # fmt: skip
+"""The same in the compact layout, in the same order; it has no ISIN and no underlying."""
+_FREEZE: Final = "SM_FREEZE_QTY"
+"""Newer and undocumented; used where it is there."""
+
+_SEGMENTS: Final = {
+    ("NSE", "E"): ("NSE_EQ", Exchange.NSE),
+    ("BSE", "E"): ("BSE_EQ", Exchange.BSE),
+    ("NSE", "D"): ("NSE_FNO", Exchange.NSE),
+    ("BSE", "D"): ("BSE_FNO", Exchange.BSE),
+    ("NSE", "I"): ("IDX_I", Exchange.NSE),
+    ("BSE", "I"): ("IDX_I", Exchange.BSE),
+}
+_RIGHTS: Final = {"CE": OptionRight.CALL, "PE": OptionRight.PUT}
+_KINDS: Final = {"ES": InstrumentKind.EQUITY, "ETF": InstrumentKind.ETF} | dict.fromkeys(
+    ("CB", "DBT", "DEB", "GB", "PTC", "TB"), InstrumentKind.DEBT
+)
+_NOTHING: Final = frozenset({"", "NA", "0"})
+_CONTRACT: Final = re.compile(r"(?P<underlying>.+)-[A-Z][a-z]{2}\d{4}-(?:FUT|[\d.]+-(?:CE|PE))")
+
+
+class DhanListings:
+    """The `ListingSource` of Dhan."""
+
+    async def download(self, folder: Path, *, clock: Clock, progress: Progress | None = None) -> Sequence[MasterFile]:
+        """Fetch the detailed master; no login is needed for it."""
+        from hybridbroker.transport.download import download
+
+        file = await download(DETAILED_URL, to=folder / "detailed.csv", clock=clock, progress=progress)
+        return [MasterFile(path=file.path, published=file.published)]
+
+    def read(self, files: Sequence[Path], *, published: date | None = None) -> Listings:
+        """Read CSV masters; a compact file beside a detailed one only lends it missing tickers."""
+        tables = [_open(path) for path in files]
+        detailed = [table for table in tables if table.layout is _DETAILED]
+        lent: dict[tuple[str, str, str], str] = {}
+        if detailed:
+            for table in tables:
+                if table.layout is _COMPACT:
+                    lent.update(_tickers(table))
+        reader = _Reader(tickers=lent)
+        for table in detailed or tables:
+            reader.read(table)
+        names = tuple(path.name for path in files)
+        return Listings(
+            broker="dhan",
+            rows=reader.rows,
+            published=published,
+            files=names,
+            read=reader.seen,
+            skipped=reader.skipped,
+            underlying_ids=reader.underlying_ids,
+        )
+
+
+def listings() -> ListingSource:
+    """Return where Dhan's instruments come from."""
+    return DhanListings()
+
+
+@attrs.frozen
+class _Table:
+    path: Path
+    layout: tuple[str, ...]
+    columns: int
+    pick: Callable[[list[str]], tuple[str, ...]]
+    rows: Iterator[list[str]]
+
+
+def _open(path: Path) -> _Table:
+    body = read_master(path)
+    text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", errors="replace", newline="")
+    first = text.readline()
+    delimiter = "\t" if first.count("\t") > first.count(",") else ","
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    layout = _COMPACT if "SEM_SMST_SECURITY_ID" in header else _DETAILED
+    missing = [name for name in layout if name not in header]
+    if len(missing) == len(layout):
+        raise ConfigurationError(f"{path}: not Dhan's instrument file but {what_it_is(body)}; get {DETAILED_URL}")
+    if missing:
+        raise ConfigurationError(f"{path}: the columns {', '.join(missing)} are missing; download it again")
+    wanted = [header.index(name) for name in layout]
+    # What a layout lacks is read from one more, empty, column that each row is given.
+    wanted += [len(header)] * (len(_DETAILED) - len(layout))
+    wanted.append(header.index(_FREEZE) if _FREEZE in header else len(header))
+    return _Table(path, layout, len(header), itemgetter(*wanted), csv.reader(text, delimiter=delimiter))
+
+
+def _tickers(table: _Table) -> Iterator[tuple[tuple[str, str, str], str]]:
+    for row in table.rows:
+        if len(row) == table.columns:
+            row.append("")
+            exchange, segment, native, *_, ticker, _, _, _ = table.pick(row)
+            if segment == "E":
+                yield (exchange, segment, native), ticker
+
+
+class _Reader:
+    def __init__(self, *, tickers: Mapping[tuple[str, str, str], str]) -> None:
+        self.rows: list[Listing] = []
+        self.seen: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
+        self.underlying_ids: dict[tuple[Exchange, str], BrokerKey] = {}
+        self._tickers = tickers
+
+    def read(self, table: _Table) -> None:
+        columns, pick = table.columns, table.pick
+        malformed = total = 0
+        try:
+            for row in table.rows:
+                if not row:
+                    continue
+                total += 1
+                try:
+                    if len(row) != columns:
+                        raise Malformed("number of columns")
+                    row.append("")
+                    self._row(pick(row), compact=table.layout is _COMPACT)
+                except Malformed as exc:
+                    self.skipped[f"malformed: {exc}"] += 1
+                    malformed += 1
+        except csv.Error as exc:
+            raise ConfigurationError(f"{table.path}: not readable as CSV ({exc}); download it again") from exc
+        if not total:
+            raise ConfigurationError(f"{table.path}: a header and no rows; download it again")
+        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=total)
+
+    def _row(self, fields: tuple[str, ...], *, compact: bool) -> None:
+        exchange_name, letter, native = fields[:3]
+        self.seen[f"{exchange_name} {letter}"] += 1
+        place = _SEGMENTS.get((exchange_name, letter))
+        if place is None:
+            if not (exchange_name.isalpha() and len(letter) == 1):
+                raise Malformed("segment")
+            return
+        segment, exchange = place
+        if not native.isdigit():
+            raise Malformed("security id")
+        if "NSETEST" in fields[13] or "NSETEST" in fields[11] or fields[15].startswith("DUMMY"):
+            self.skipped["test symbol"] += 1
+        elif letter == "D":
+            self._derivative(fields, segment, exchange, compact=compact)
+        elif letter == "E":
+            self._cash(fields, segment, exchange)
+        else:
+            self.rows.append(_index(fields, segment, exchange))
+
+    def _derivative(self, fields: tuple[str, ...], segment: str, exchange: Exchange, *, compact: bool) -> None:
+        _, _, native, instrument, _, _, lot, expiry, strike, side, tick, _, _, symbol, underlying_id, _, freeze = fields
+        if compact:
+            contract = _CONTRACT.fullmatch(symbol)
+            symbol = contract["underlying"] if contract else ""
+        if not symbol or symbol == "NA":
+            raise Malformed("underlying symbol")
+        right = _RIGHTS.get(side)
+        if right is None and not instrument.startswith("FUT"):
+            raise Malformed("option type")
+        if right is not None and not instrument.startswith("OPT"):
+            raise Malformed("instrument")
+        self.rows.append(
+            Listing(
+                segment,
+                native,
+                native,
+                exchange,
+                InstrumentKind.FUTURE if right is None else InstrumentKind.OPTION,
+                symbol,
+                "",
+                None,
+                None,
+                units(lot),
+                paise(tick),
+                units(freeze, "freeze quantity") if freeze not in _NOTHING else None,
+                day(expiry),
+                None if right is None else positive(strike, "strike"),
+                right,
+            )
+        )
+        if instrument.endswith("IDX") and underlying_id:
+            key = BrokerKey(broker="dhan", segment=f"{segment}/underlying", id=underlying_id)
+            self.underlying_ids.setdefault((exchange, symbol), key)
+
+    def _cash(self, fields: tuple[str, ...], segment: str, exchange: Exchange) -> None:
+        _, _, native, _, kind, series, lot, _, _, _, tick, name, _, ticker, _, isin, _ = fields
+        if ticker in _NOTHING:
+            ticker = self._tickers.get(fields[:3], ticker)
+        if ticker in _NOTHING:
+            raise Malformed("ticker")
+        if not series:
+            raise Malformed("series")
+        known = is_isin(isin)
+        stated = _KINDS.get(kind, InstrumentKind.OTHER_CASH)
+        self.rows.append(
+            Listing(
+                segment,
+                native,
+                native,
+                exchange,
+                kind_from_isin(isin, traded_fund=stated is InstrumentKind.ETF) if known else stated,
+                ticker,
+                name,
+                isin if known else None,
+                series,
+                units(lot),
+                paise(tick),
+            )
+        )
+
+
+def _index(fields: tuple[str, ...], segment: str, exchange: Exchange) -> Listing:
+    _, _, native, _, _, _, _, _, _, _, tick, name, display, symbol, _, _, _ = fields
+    names = tuple(dict.fromkeys(each for each in (display, name, symbol) if each not in _NOTHING))
+    if not names:
+        raise Malformed("index name")
+    # Index ticks are in rupees, unlike every other tick of the file, and zero where there is none.
+    try:
+        step = positive(tick, "tick size")
+    except Malformed:
+        step = Decimal("0.05")
+    ticker = symbol if symbol not in _NOTHING else names[-1]
+    return Listing(
+        segment, native, None, exchange, InstrumentKind.INDEX, ticker.upper(), names[0], None, None, 1, step,
+        also_called=names,
+    )  # fmt: skip

@@ -1,0 +1,202 @@
+"""Dhan's payloads exactly as documented and recorded; shapes only, nothing is interpreted here.
+
+Documented: https://dhanhq.co/docs/v2/orders/ , /portfolio/ , /funds/ , /order-update/ .
+Fields that Dhan leaves out or sends as null in some rows are optional; the others must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Final, Self
+
+from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from hybridbroker.errors import WireFormatError
+
+__all__ = ["Funds", "HoldingRow", "OrderAck", "OrderAlert", "OrderRow", "PositionRow", "Profile", "TradeRow"]
+
+_MOST_FAULTS: Final = 3
+
+Id = Annotated[str, Field(min_length=1)]
+"""Digits in practice; stays a string."""
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        coerce_numbers_to_str=True,
+        hide_input_in_errors=True,
+        alias_generator=AliasGenerator(validation_alias=to_camel),
+    )
+
+    @classmethod
+    def read(cls, payload: object, *, what: str) -> Self:
+        """Read one parsed payload; ``what`` names it where it is not as documented.
+
+        Raises:
+            WireFormatError: Naming the fields at fault, without their values.
+        """
+        try:
+            return cls.model_validate(payload)
+        except ValidationError as exc:
+            faults = exc.errors(include_url=False, include_input=False, include_context=False)
+            told = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in faults[:_MOST_FAULTS])
+            raise WireFormatError(f"{what} is not as documented: {told}") from None
+
+
+class OrderAck(_Wire):
+    """Answer to POST, PUT and DELETE ``/orders``."""
+
+    order_id: Id
+    order_status: str | None = None
+
+
+class OrderRow(_Wire):
+    """One element of GET ``/orders``, and of the calls for one order."""
+
+    order_id: Id
+    exchange_order_id: str | None = None
+    """``"0"`` before the exchange has it."""
+    correlation_id: str | None = None
+    """``"NA"``, or made by Dhan, where the caller gave none."""
+    order_status: str
+    transaction_type: str
+    exchange_segment: str
+    product_type: str
+    order_type: str
+    validity: str
+    trading_symbol: str | None = None
+    security_id: Id
+    quantity: int
+    disclosed_quantity: int | None = None
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    create_time: str | None = None
+    update_time: str | None = None
+    drv_expiry_date: str | None = None
+    drv_strike_price: Decimal | None = None
+    oms_error_description: str | None = None
+    average_traded_price: Decimal | None = None
+    filled_qty: int | None = Field(validation_alias=AliasChoices("filledQty", "filled_qty"))
+
+
+class TradeRow(_Wire):
+    """One element of GET ``/trades`` and ``/trades/{orderId}``."""
+
+    order_id: Id
+    exchange_trade_id: Id
+    transaction_type: str
+    exchange_segment: str
+    product_type: str
+    trading_symbol: str | None = None
+    security_id: Id
+    traded_quantity: int
+    traded_price: Decimal
+    create_time: str | None = None
+    update_time: str | None = None
+    exchange_time: str | None = None
+    drv_expiry_date: str | None = None
+    drv_strike_price: Decimal | None = None
+
+
+class PositionRow(_Wire):
+    """One element of GET ``/positions``."""
+
+    trading_symbol: str | None = None
+    security_id: Id
+    exchange_segment: str
+    product_type: str
+    buy_avg: Decimal
+    sell_avg: Decimal
+    cost_price: Decimal | None = None
+    buy_qty: int
+    sell_qty: int
+    net_qty: int
+    realized_profit: Decimal | None = None
+    unrealized_profit: Decimal | None = None
+    drv_expiry_date: str | None = None
+    drv_strike_price: Decimal | None = None
+
+
+class HoldingRow(_Wire):
+    """One element of GET ``/holdings``."""
+
+    exchange: str | None = None
+    """``ALL`` in practice."""
+    trading_symbol: str | None = None
+    security_id: Id
+    isin: str | None = None
+    total_qty: int
+    t1_qty: int | None = None
+    available_qty: int
+    avg_cost_price: Decimal | None = None
+    last_traded_price: Decimal | None = None
+
+
+class Funds(_Wire):
+    """GET ``/fundlimit``; the misspelt key is what the wire carries."""
+
+    availabel_balance: Decimal | None = None
+    available_balance: Decimal | None = None
+    sod_limit: Decimal | None = None
+    collateral_amount: Decimal | None = None
+    utilized_amount: Decimal | None = None
+    withdrawable_balance: Decimal | None = None
+
+
+class Profile(_Wire):
+    """GET ``/profile``: the cheapest proof that a token lives."""
+
+    dhan_client_id: Id
+    token_validity: str | None = None
+    """``DD/MM/YYYY HH:MM``, IST."""
+    active_segment: str | None = None
+    ddpi: str | None = None
+    mtf: str | None = None
+    data_plan: str | None = None
+
+
+class OrderAlert(_Wire):
+    """The ``Data`` of one order update; keys are compared in lower case.
+
+    The documentation prints ``OrderNo``, the wire carries ``orderNo``, and samples mix both.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(validation_alias=lambda name: name.replace("_", "")),
+    )
+
+    order_no: Id
+    status: str
+    exchange: str | None = None
+    segment: str | None = None
+    security_id: str | None = None
+    exch_order_no: str | None = None
+    correlation_id: str | None = None
+    product: str | None = None
+    txn_type: str | None = None
+    order_type: str | None = None
+    validity: str | None = None
+    quantity: int | None = None
+    traded_qty: int | None = None
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    avg_traded_price: Decimal | None = None
+    order_date_time: str | None = None
+    last_updated_time: str | None = None
+    reason_description: str | None = None
+    symbol: str | None = None
+    expiry_date: str | None = None
+    strike_price: Decimal | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, object]) -> Self:
+        """Read ``data`` whatever the case of its keys; of two spellings the one that says something wins."""
+        lowered: dict[str, object] = {}
+        for key, value in data.items():
+            if lowered.get(key.lower()) in (None, ""):
+                lowered[key.lower()] = value
+        return cls.read(lowered, what="an order update")

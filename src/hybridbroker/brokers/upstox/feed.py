@@ -1,0 +1,230 @@
+"""Market data feed V3 without a socket: what to send to subscribe, and how to read what comes.
+
+https://upstox.com/developer/api-documentation/v3/get-market-data-feed
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import attrs
+from google.protobuf.internal import api_implementation
+from google.protobuf.message import DecodeError
+
+from hybridbroker.brokers.upstox import mapping
+from hybridbroker.brokers.upstox.feed_details import MAX_EPOCH_MS, FeedDetails
+from hybridbroker.brokers.upstox.feed_merge import LTPC, Layout, Shape, fill, layout_of
+from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
+from hybridbroker.clock import from_epoch_ms
+from hybridbroker.domain.instrument import Instrument
+from hybridbroker.domain.market import FeedMode, MarketPhase, MarketStatus, Tick
+from hybridbroker.errors import ConfigurationError
+
+__all__ = ["FeedDecoder", "change_mode_frames", "hello_frames", "subscribe_frames", "unsubscribe_frames"]
+
+logger = logging.getLogger(__name__)
+
+_KEYS_PER_MESSAGE: Final = 1000
+"""Ours: the documentation sets no bound, and a thousand keys are about 25 kB of JSON."""
+_REFUSALS: Final = frozenset({"failed", "error"})
+_SNAPSHOT: Final = int(pb.initial_feed)
+_PHASES: Final = {number: name for name, number in pb.MarketStatus.items()}
+
+
+def subscribe_frames(keys: Iterable[str], mode: FeedMode) -> Iterator[bytes]:
+    """Ask for ``keys`` in ``mode``; JSON, but documented to go out in binary frames."""
+    return _requests("sub", keys, mode)
+
+
+def change_mode_frames(keys: Iterable[str], mode: FeedMode) -> Iterator[bytes]:
+    """Ask for subscribed ``keys`` in another mode from now on."""
+    return _requests("change_mode", keys, mode)
+
+
+def unsubscribe_frames(keys: Iterable[str]) -> Iterator[bytes]:
+    """Ask for ``keys`` no more."""
+    return _requests("unsub", keys, None)
+
+
+def hello_frames(wanted: Mapping[str, FeedMode]) -> Iterator[bytes]:
+    """Ask for everything wanted, mode by key, in about as many messages as there are modes."""
+    for mode in FeedMode:
+        yield from subscribe_frames((key for key, each in wanted.items() if each is mode), mode)
+
+
+def _requests(method: str, keys: Iterable[str], mode: FeedMode | None) -> Iterator[bytes]:
+    every = list(keys)
+    for first in range(0, len(every), _KEYS_PER_MESSAGE):
+        data: dict[str, object] = {} if mode is None else {"mode": mapping.FEED_MODES[mode]}
+        data["instrumentKeys"] = every[first : first + _KEYS_PER_MESSAGE]
+        yield json.dumps({"guid": uuid.uuid4().hex, "method": method, "data": data}).encode()
+
+
+@attrs.define(eq=False)
+class _Entry:
+    """One instrument, and everything that is known of it."""
+
+    instrument: Instrument
+    layout: Layout = LTPC
+    shape: Shape = ()
+    previous_close: float = 0.0
+    body: bytes = b""
+
+    def merge(self, feed: pb.Feed, body: bytes, *, fresh: bool) -> str | None:
+        """Take ``feed`` in, filled up with what was known; return why it is not to be delivered."""
+        layout = layout_of(feed)
+        if layout is None:
+            return "empty entry"
+        part = layout.part(feed)
+        if not _is_sane(part.ltpc):
+            return "malformed entry"
+        if self.body and not fresh:
+            fill(feed, pb.Feed.FromString(self.body))
+            body = feed.SerializeToString()
+        self.layout, self.shape, self.previous_close, self.body = layout, layout.shape(part), part.ltpc.cp, body
+        return None if part.ltpc.ltp else "no last price"
+
+    def volume_of(self, part: Any) -> int | None:
+        """Return the day's volume; a zero is left out on the wire, so it is one only beside a book."""
+        if not self.layout.has_volume:
+            return None
+        volume: int = part.vtt
+        return volume if volume > 0 or (volume == 0 and self.shape[0]) else None
+
+
+class FeedDecoder:
+    """Turns frames into events, and remembers per instrument what partial updates leave out.
+
+    No frame makes it raise: what cannot be delivered is counted in ``skipped`` by reason, and
+    the other entries of the same frame are delivered all the same.
+    """
+
+    def __init__(self, *, skipped: Counter[str] | None = None) -> None:
+        if api_implementation.Type() == "python":
+            raise ConfigurationError(
+                "protobuf runs on its pure-Python backend, too slow for a live feed: install a protobuf wheel for this "
+                "platform, and unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
+            )
+        self.skipped: Counter[str] = Counter() if skipped is None else skipped
+        self._entries: dict[str, _Entry] = {}
+
+    def add(self, instruments: Mapping[str, Instrument]) -> None:
+        """Deliver these instruments, by the broker's key, from now on."""
+        for key, instrument in instruments.items():
+            if key not in self._entries:
+                self._entries[key] = _Entry(instrument)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Deliver these no more."""
+        for key in keys:
+            self._entries.pop(key, None)
+
+    def reset(self) -> None:
+        """Forget what was told before a connection was lost; the next one begins with snapshots."""
+        self._entries = {key: _Entry(entry.instrument) for key, entry in self._entries.items()}
+
+    def feed(self, frame: bytes | str, received_ms: int) -> list[Tick | MarketStatus]:
+        """Return the events of one frame, a market status first; ``received_ms`` is epoch milliseconds."""
+        if isinstance(frame, str):
+            return self._text(frame)
+        try:
+            cut = pb.FeedFrame.FromString(frame)
+        except DecodeError:
+            return self._unreadable(frame)
+        events: list[Tick | MarketStatus] = []
+        if cut.HasField("marketInfo"):
+            events.append(_market_status(cut, received_ms))
+        feeds = cut.feeds
+        if not feeds and not events:
+            self.skipped["empty frame"] += 1
+        entries, snapshot = self._entries, cut.type == _SNAPSHOT
+        for key, body in feeds.items():
+            entry = entries.get(key)
+            if entry is None:
+                self.skipped["unknown key"] += 1
+                continue
+            tick = self._tick(entry, body, received_ms, snapshot)
+            if tick is not None:
+                events.append(tick)
+        return events
+
+    def _tick(self, entry: _Entry, body: bytes, received_ms: int, snapshot: bool) -> Tick | None:  # noqa: FBT001
+        try:
+            feed = pb.Feed.FromString(body)
+        except DecodeError:
+            self.skipped["malformed entry"] += 1
+            return None
+        part = entry.layout.part(feed)
+        ltpc = part.ltpc
+        price = ltpc.ltp
+        # An update that has all that the last one had is the whole truth, and is not merged.
+        if snapshot or not price or ltpc.cp != entry.previous_close or entry.layout.shape(part) != entry.shape:
+            reason = entry.merge(feed, body, fresh=snapshot)
+            if reason is not None:
+                self.skipped[reason] += 1
+                return None
+            part = entry.layout.part(feed)
+            ltpc = part.ltpc
+            price = ltpc.ltp
+        elif _is_sane(ltpc):
+            entry.body = body
+        else:
+            self.skipped["malformed entry"] += 1
+            return None
+        return Tick(
+            entry.instrument,
+            price,
+            ltpc.ltq or None,
+            ltpc.ltt or None,
+            received_ms,
+            entry.previous_close or None,
+            entry.volume_of(part),
+            snapshot,
+            FeedDetails(entry.instrument, entry.body),
+        )
+
+    def _unreadable(self, frame: bytes) -> list[Tick | MarketStatus]:
+        if frame[:1] == b"{":  # no message of this schema begins so
+            return self._text(frame.decode(errors="replace"))
+        self.skipped["unreadable frame"] += 1
+        return []
+
+    def _text(self, text: str) -> list[Tick | MarketStatus]:
+        """Count what is no protobuf; one integrator reports refused requests as JSON text (unconfirmed)."""
+        self.skipped["text frame"] += 1
+        try:
+            told = json.loads(text)
+        except ValueError:
+            told = None
+        if isinstance(told, dict) and (told.get("status") in _REFUSALS or "error" in told):
+            self.skipped["refused request"] += 1
+            logger.warning("the feed refused a request: %.300s", text)
+        else:
+            logger.info("the feed sent text: %.300s", text)
+        return []
+
+
+def _is_sane(ltpc: pb.LTPC) -> bool:
+    """Say whether the last trade can be one; zero means that the wire says nothing."""
+    return 0 <= ltpc.ltp < math.inf and 0 <= ltpc.cp < math.inf and 0 <= ltpc.ltt < MAX_EPOCH_MS and ltpc.ltq >= 0
+
+
+def _market_status(frame: pb.FeedFrame, received_ms: int) -> MarketStatus:
+    """Return the phase of every segment we have a name for, and the broker's words for all of them."""
+    info = frame.marketInfo
+    raw = {segment: _PHASES.get(number, str(number)) for segment, number in info.segmentStatus.items()}
+    phases = {
+        mapping.SEGMENTS[each]: mapping.PHASES.get(word, MarketPhase.UNKNOWN)
+        for each, word in raw.items()
+        if each in mapping.SEGMENTS
+    }
+    for name in ("casMarketStatus", "preOpenSessionStatus"):
+        raw |= {f"{name}.{segment}": told.status for segment, told in getattr(info, name).items()}
+    told_ms = frame.currentTs if 0 < frame.currentTs < MAX_EPOCH_MS else received_ms
+    return MarketStatus(phases=phases, at=from_epoch_ms(told_ms), raw=raw)

@@ -1,0 +1,1 @@
+"""The feed's schema and the code generated from it; ``feed.proto`` says how."""

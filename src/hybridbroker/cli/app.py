@@ -1,0 +1,24 @@
+"""The ``hybridbroker`` command and what it consists of."""
+
+from __future__ import annotations
+
+import typer
+
+from hybridbroker.cli import brokers, demo, emulate, instruments, order, watch
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="hybridbroker",
+    help="Prices from one broker, orders to another.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo.demo)
+app.command()(watch.watch)
+app.command()(order.order)
+app.command()(brokers.brokers)
+app.command()(emulate.emulate)
+app.add_typer(instruments.app, name="instruments")

@@ -1,0 +1,435 @@
+"""The one market behind both emulators: what trades when, in simulated time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+from hybridbroker.clock import IST, Clock, SystemClock, from_epoch_ms, to_epoch_ms
+from hybridbroker.domain.instrument import Instrument
+from hybridbroker.domain.market import Depth, DepthLevel, Tick, TickDetails
+from hybridbroker.errors import ConfigurationError
+from hybridbroker.testing.emulators import feed_pb2 as pb
+from hybridbroker.testing.emulators.book import Book
+from hybridbroker.testing.emulators.candles import Bar, MinuteBars, read_candles, sessions
+from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument
+from hybridbroker.testing.emulators.steps import Recording, Step, play_bars, session_bounds, walk
+
+__all__ = ["EmulatedMarket"]
+
+_DAY: Final = date(2026, 10, 6)
+_PRICES: Final = {
+    "NSE:RELIANCE": 1400.0,
+    "NSE:TCS": 3100.0,
+    "NSE:INFY": 1500.0,
+    "NSE:HDFCBANK": 960.0,
+    "NSE:SBIN": 880.0,
+    "NSE:ICICIBANK": 1380.0,
+    "NSE:NIFTY 50:INDEX": 25_000.0,
+}
+_YIELDS: Final = 16
+_LONG_SILENCE_MS: Final = 3_600_000
+_DEPTH: Final = 5
+
+Listener = Callable[[Step], Awaitable[None]]
+
+
+class EmulatedMarket:
+    """Instruments, their prices, and a day that passes in simulated time.
+
+    Build it with `random_walk`, `from_candles`, `from_recording` or `still`. It moves when
+    it is told to: `step`, `run`, `move`, or `play`, which the Upstox emulator calls at the
+    first subscription.
+
+    Args:
+        speed: How many simulated seconds pass in a real one. None is as fast as those who
+            listen can take it: after each step every frame has been handed to the
+            operating system, no emulator is in the middle of a request, and the event loop
+            went round some times, so that a bot in this process sees each tick and its
+            orders arrive before the market has moved far. At this speed `play` waits while
+            nobody is subscribed.
+        clock: Real time, for pacing.
+    """
+
+    def __init__(
+        self,
+        listed: Iterable[ListedInstrument],
+        *,
+        steps: Iterator[Step],
+        books: Mapping[str, Book] | None = None,
+        history: Mapping[str, Sequence[Bar]] | None = None,
+        start_ms: int,
+        speed: float | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.listed = tuple(listed)
+        self.speed = speed
+        self.status: int = pb.NORMAL_OPEN
+        """Phase of every segment, as the feed numbers it."""
+        self.steps_done = 0
+        self.busy = 0
+        """Requests that emulators are answering now."""
+        self._by_key = {each.upstox_key: each for each in self.listed}
+        self._by_id = {(each.dhan_segment, each.dhan_id): each for each in self.listed}
+        self._by_instrument = {each.instrument.id: each for each in self.listed}
+        self._books = dict(books or {})
+        self._steps = steps
+        self._now_ms = start_ms
+        self._real = clock or SystemClock()
+        self._listeners: list[Listener] = []
+        self._history = {key: list(bars) for key, bars in (history or {}).items()}
+        self._today: dict[str, MinuteBars] = {}
+        self._feeds: dict[str, pb.Feed] = {key: book.entry() for key, book in self._books.items()}
+        self._task: asyncio.Task[None] | None = None
+        self._audience = 0
+        self._heard = asyncio.Event()
+        self.clock: Clock = _MarketClock(self, self._real)
+        """A clock whose ``now`` is this market's, while sleeping and measuring stay real."""
+
+    @classmethod
+    def random_walk(
+        cls,
+        listed: Iterable[ListedInstrument] = LISTED,
+        *,
+        seed: int = 7,
+        day: date = _DAY,
+        history_days: int = 5,
+        prices: Mapping[str, float] | None = None,
+        levels: int = _DEPTH,
+        speed: float | None = None,
+        clock: Clock | None = None,
+    ) -> EmulatedMarket:
+        """Build a synthetic trading day with one clear trend; the same seed gives the same day.
+
+        ``prices`` are the rupees to start from, by instrument id; ``levels`` of depth are
+        up to 30.
+        """
+        listed = tuple(listed)
+        starts = {**_PRICES, **(prices or {})}
+        history: dict[str, list[Bar]] = {}
+        today: dict[ListedInstrument, list[Bar]] = {}
+        for each in listed:
+            price = starts.get(each.instrument.id, 1000.0)
+            history[each.upstox_key], today[each] = walk(
+                each, start_price=price, day=day, seed=seed, history_days=history_days
+            )
+        return cls._of_bars(listed, history, [today], levels=levels, seed=seed, speed=speed, clock=clock)
+
+    @classmethod
+    def from_candles(
+        cls,
+        files: Mapping[ListedInstrument, Path],
+        *,
+        days: int | None = 1,
+        levels: int = _DEPTH,
+        speed: float | None = None,
+        clock: Clock | None = None,
+    ) -> EmulatedMarket:
+        """Play the last ``days`` sessions of Upstox candle files (None: all); earlier ones are history.
+
+        Raises:
+            ConfigurationError: A file is unreadable, damaged, empty, or holds no intraday bars.
+        """
+        if not files:
+            raise ConfigurationError("no candle file was given; name at least one")
+        by_instrument = {listed: sessions(read_candles(path)) for listed, path in files.items()}
+        for listed, path in files.items():
+            if max(len(day) for day in by_instrument[listed]) == 1:
+                raise ConfigurationError(f"{path} holds daily bars; a market day is played from minute bars")
+        dates = sorted({day[0].start.date() for each in by_instrument.values() for day in each})
+        played = set(dates if days is None else dates[-days:])
+        plan: list[dict[ListedInstrument, Sequence[Bar]]] = []
+        for wanted in sorted(played):
+            plan.append(
+                {listed: day for listed, each in by_instrument.items() for day in each if day[0].start.date() == wanted}
+            )
+        history = {
+            listed.upstox_key: [bar for day in each if day[0].start.date() < min(played) for bar in day]
+            for listed, each in by_instrument.items()
+        }
+        return cls._of_bars(tuple(files), history, plan, levels=levels, seed=0, speed=speed, clock=clock)
+
+    @classmethod
+    def _of_bars(
+        cls,
+        listed: Iterable[ListedInstrument],
+        history: Mapping[str, Sequence[Bar]],
+        plan: Sequence[Mapping[ListedInstrument, Sequence[Bar]]],
+        *,
+        levels: int,
+        seed: int,
+        speed: float | None,
+        clock: Clock | None,
+    ) -> EmulatedMarket:
+        listed = tuple(listed)
+        books = {}
+        for each in listed:
+            past = history.get(each.upstox_key)
+            first = next(day[each][0] for day in plan if each in day)
+            close, last_ms = (past[-1].close, past[-1].start_ms) if past else (first.open, first.start_ms)
+            books[each.upstox_key] = Book(each, previous_close=close, last_ms=last_ms, seed=seed, levels=levels)
+        start_ms = min(bars[0].start_ms for bars in plan[0].values())
+        steps = play_bars(plan, books)
+        return cls(listed, steps=steps, books=books, history=history, start_ms=start_ms, speed=speed, clock=clock)
+
+    @classmethod
+    def from_recording(
+        cls,
+        recording: Recording,
+        listed: Iterable[ListedInstrument],
+        *,
+        speed: float | None = None,
+        clock: Clock | None = None,
+    ) -> EmulatedMarket:
+        """Play recorded feed entries as they are; entries of instruments not in ``listed`` are passed over.
+
+        Raises:
+            ConfigurationError: The recording knows none of ``listed``.
+        """
+        by_key = {each.upstox_key: each for each in listed}
+        if not by_key.keys() & set(recording.keys):
+            known = ", ".join(recording.keys)
+            raise ConfigurationError(f"the recording holds only {known}; list one of these instruments")
+        return cls(
+            by_key.values(), steps=recording.steps(by_key), start_ms=recording.start_ms, speed=speed, clock=clock
+        )
+
+    @classmethod
+    def still(
+        cls,
+        listed: Iterable[ListedInstrument] = LISTED,
+        *,
+        prices: Mapping[str, float] | None = None,
+        at: datetime | None = None,
+        levels: int = _DEPTH,
+        clock: Clock | None = None,
+    ) -> EmulatedMarket:
+        """Build a market in which nothing happens but what `move` makes happen.
+
+        Everything has traded once, at ``prices`` by instrument id, and at 10:00 IST unless
+        ``at`` says otherwise.
+        """
+        listed = tuple(listed)
+        start_ms = to_epoch_ms(at or datetime(_DAY.year, _DAY.month, _DAY.day, 10, tzinfo=IST))
+        starts = {**_PRICES, **(prices or {})}
+        books = {}
+        for each in listed:
+            price = starts.get(each.instrument.id, 1000.0)
+            books[each.upstox_key] = book = Book(each, previous_close=price, last_ms=start_ms, levels=levels)
+            book.trade(price, 0 if each.is_index else each.instrument.lot_size, start_ms)
+        return cls(listed, steps=iter(()), books=books, start_ms=start_ms, clock=clock)
+
+    @property
+    def now(self) -> datetime:
+        """Return the simulated present, in IST."""
+        return from_epoch_ms(self._now_ms)
+
+    @property
+    def now_ms(self) -> int:
+        """Return the simulated present, milliseconds since 1970 UTC."""
+        return self._now_ms
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether orders can trade now."""
+        return self.status == pb.NORMAL_OPEN
+
+    def by_key(self, upstox_key: str) -> ListedInstrument | None:
+        """Return what Upstox calls ``upstox_key``."""
+        return self._by_key.get(upstox_key)
+
+    def by_id(self, dhan_segment: str, dhan_id: str) -> ListedInstrument | None:
+        """Return what Dhan calls ``dhan_id`` in ``dhan_segment``."""
+        return self._by_id.get((dhan_segment, dhan_id))
+
+    def by_instrument(self, instrument: Instrument | str) -> ListedInstrument:
+        """Return the listing of an instrument, or of its id.
+
+        Raises:
+            ConfigurationError: This market does not list it.
+        """
+        name = instrument if isinstance(instrument, str) else instrument.id
+        try:
+            return self._by_instrument[name]
+        except KeyError:
+            raise ConfigurationError(
+                f"the emulated market does not list {name}; it has {', '.join(self._by_instrument)}"
+            ) from None
+
+    def feed(self, upstox_key: str) -> pb.Feed | None:
+        """Return the newest entry of mode full, or None while it has none."""
+        return self._feeds.get(upstox_key)
+
+    def tick(self, listed: ListedInstrument) -> Tick | None:
+        """Return the newest entry as a tick, or None while it has none."""
+        feed = self._feeds.get(listed.upstox_key)
+        return None if feed is None else _tick(listed, feed, self._now_ms)
+
+    def past_bars(self, upstox_key: str) -> list[Bar]:
+        """Return minute bars of the sessions before this one, oldest first."""
+        return self._history.get(upstox_key, [])
+
+    def today_bars(self, upstox_key: str) -> list[Bar]:
+        """Return minute bars of this session so far, the running one included."""
+        minutes = self._today.get(upstox_key)
+        return minutes.bars if minutes else []
+
+    def listen(self, listener: Listener, *, first: bool = False) -> None:
+        """Have ``listener`` awaited at every step; ``first`` puts it before those already there."""
+        self._listeners.insert(0 if first else len(self._listeners), listener)
+
+    def ignore(self, listener: Listener) -> None:
+        """Stop awaiting ``listener``."""
+        self._listeners.remove(listener)
+
+    def audience(self, change: int) -> None:
+        """Tell that ``change`` more (or fewer) clients are subscribed to something."""
+        self._audience += change
+        if self._audience > 0:
+            self._heard.set()
+        else:
+            self._heard.clear()
+
+    async def step(self) -> bool:
+        """Do the next step; False says that there was none left."""
+        for step in self._steps:
+            await self._do(step)
+            return True
+        return False
+
+    async def run(self) -> None:
+        """Do all steps that are left, at the market's speed."""
+        await self._run(wait=False)
+
+    def play(self) -> None:
+        """Run in the background; more than once is once. `stop` ends it and tells what went wrong."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(wait=True))
+
+    async def finished(self) -> None:
+        """Wait until a market that plays has played everything."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """End playing; raises what the playing raised. The rest can be played later."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                raise failure
+
+    async def move(
+        self, instrument: Instrument | str, price: float, *, quantity: int = 100, seconds: float = 1.0
+    ) -> None:
+        """Trade ``quantity`` units at ``price`` rupees, ``seconds`` from now, and tell everyone.
+
+        Raises:
+            ConfigurationError: Not listed, or this market plays a recording.
+        """
+        listed = self.by_instrument(instrument)
+        book = self._books.get(listed.upstox_key)
+        if book is None:
+            raise ConfigurationError("a recorded market only plays what was recorded; build one with still()")
+        at_ms = self._now_ms + round(seconds * 1000)
+        await self._do(Step(at_ms, ((listed, book.trade(price, 0 if listed.is_index else quantity, at_ms)),)))
+
+    async def close_session(self) -> None:
+        """Close every segment, as at the end of a day."""
+        _, closes = session_bounds(self.now.date())
+        await self._do(Step(max(self._now_ms, closes), status=pb.NORMAL_CLOSE))
+
+    async def _run(self, *, wait: bool) -> None:
+        anchor: tuple[float, int] | None = None
+        for step in self._steps:
+            if self.speed is None:
+                if wait:
+                    await self._heard.wait()
+            else:
+                now = self._real.monotonic()
+                if anchor is None or step.at_ms - self._now_ms > _LONG_SILENCE_MS:
+                    anchor = now, step.at_ms
+                due = anchor[0] + (step.at_ms - anchor[1]) / 1000 / self.speed
+                if due > now:
+                    await self._real.sleep(due - now)
+            await self._do(step)
+            if self.speed is None:
+                await self._settle()
+
+    async def _settle(self) -> None:
+        for _ in range(_YIELDS):
+            await asyncio.sleep(0)
+        while self.busy:
+            await asyncio.sleep(0)
+
+    async def _do(self, step: Step) -> None:
+        if step.status == pb.NORMAL_OPEN and from_epoch_ms(step.at_ms).date() > self.now.date():
+            self._new_day()
+        self._now_ms = max(self._now_ms, step.at_ms)
+        if step.status is not None:
+            self.status = step.status
+        for listed, feed in step.updates:
+            self._note(listed.upstox_key, feed)
+        self.steps_done += 1
+        for listener in tuple(self._listeners):
+            await listener(step)
+
+    def _new_day(self) -> None:
+        for key, minutes in self._today.items():
+            self._history.setdefault(key, []).extend(minutes.bars)
+        self._today.clear()
+
+    def _note(self, key: str, feed: pb.Feed) -> None:
+        before = self._feeds.get(key)
+        self._feeds[key] = feed
+        full = feed.fullFeed
+        market = full.marketFF if full.HasField("marketFF") else None
+        entry = full.indexFF if market is None else market
+        traded = market.vtt - before.fullFeed.marketFF.vtt if market is not None and before is not None else 0
+        if market is not None and traded < 0:
+            traded = market.vtt  # a new day: the count began again
+        minutes = self._today.setdefault(key, MinuteBars())
+        minutes.add(entry.ltpc.ltp, traded, entry.ltpc.ltt)
+        for bar in entry.marketOHLC.ohlc:
+            if bar.interval == "I1":
+                minutes.replace(Bar(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.vol))
+
+
+class _MarketClock:
+    """Simulated ``now``, real sleeping."""
+
+    def __init__(self, market: EmulatedMarket, real: Clock) -> None:
+        self._market = market
+        self._real = real
+
+    def now(self) -> datetime:
+        """Return the market's present."""
+        return self._market.now
+
+    def monotonic(self) -> float:
+        """Return real seconds."""
+        return self._real.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait real seconds."""
+        await self._real.sleep(seconds)
+
+
+def _tick(listed: ListedInstrument, feed: pb.Feed, now_ms: int) -> Tick:
+    if feed.fullFeed.HasField("indexFF"):
+        ltpc = feed.fullFeed.indexFF.ltpc
+        return Tick(listed.instrument, ltpc.ltp, None, ltpc.ltt, now_ms, ltpc.cp)
+    market = feed.fullFeed.marketFF
+    ltpc = market.ltpc
+    quotes = market.marketLevel.bidAskQuote
+    depth = Depth(
+        bids=tuple(DepthLevel(quote.bidP, quote.bidQ) for quote in quotes if quote.bidQ),
+        asks=tuple(DepthLevel(quote.askP, quote.askQ) for quote in quotes if quote.askQ),
+    )
+    return Tick(
+        listed.instrument, ltpc.ltp, ltpc.ltq, ltpc.ltt, now_ms, ltpc.cp, market.vtt, details=TickDetails(depth=depth)
+    )

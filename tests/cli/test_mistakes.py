@@ -1,0 +1,90 @@
+"""A user's mistake is one clear line and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ORDER = ("order", "buy", "NSE:RELIANCE", "1", "--instruments", "builtin")
+
+
+def hybridbroker(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hybridbroker", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], fix: str) -> None:
+    assert done.returncode == 2, done.stderr
+    assert fix in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        pytest.param(("order", "buy", "NSE:NOPE", "1", "--price", "1", "--instruments", "builtin"), "NSE:NOPE", id="symbol"),
+        pytest.param((*ORDER, "--price", "1405.53"), "nearest price is 1405.50", id="off tick"),
+        pytest.param(("order", "buy", "NSE:RELIANCE", "0", "--price", "1", "--instruments", "builtin"), "at least 1", id="zero"),
+        pytest.param(("order", "buy", "NSE:RELIANCE", "1.5", "--price", "1", "--instruments", "builtin"), "whole number", id="half"),
+        pytest.param((*ORDER, "--market", "--price", "1405.50"), "drop --market or --price", id="market with price"),
+        pytest.param(ORDER, "--market", id="no price"),
+        pytest.param((*ORDER, "--price", "cheap"), "no amount of rupees", id="words"),
+        pytest.param((*ORDER, "--price", "1405.50", "--broker", "dhan"), "--live", id="live is named"),
+        pytest.param(("demo", "--candles", "no-such-file.json"), "no-such-file.json", id="no file"),
+        pytest.param(("demo", "--candles", "a", "--ticks", "b"), "give one", id="two days"),
+        pytest.param(("demo", "--instruments", "no-such.db"), "no-such.db", id="no registry"),
+        pytest.param(("demo", "--instrument", "NSE:NOPE"), "NSE:NOPE", id="demo symbol"),
+        pytest.param(("watch", "NSE:RELIANCE", "--data", "nobody", "--instruments", "builtin"), "installed", id="broker"),
+        pytest.param(("watch", "NSE:RELIANCE", "--data", "dhan", "--instruments", "builtin"), "market data", id="no data"),
+    ],
+)  # fmt: skip
+def test_mistake_is_one_line_with_the_fix(arguments: tuple[str, ...], fix: str) -> None:
+    assert_one_clear_line(hybridbroker(*arguments), fix)
+
+
+def test_watch_without_a_token_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("UPSTOX_ACCESS_TOKEN", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    assert_one_clear_line(hybridbroker("watch", "NSE:RELIANCE", "--instruments", "builtin"), "UPSTOX_ACCESS_TOKEN")
+
+
+@pytest.mark.parametrize("option", ["--candles", "--ticks"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("day.json.gz", gzip.compress(b'{"status":"success","data":{"candles":[' + b" " * 9000)[:40], id="truncated"),
+        pytest.param("day.json.gz", b"this is not gzip", id="not gzip"),
+        pytest.param("day.json", b"<html><title>Just a moment...</title></html>", id="html"),
+        pytest.param("day.json", b'{"status":"error","errors":[{"errorCode":"UDAPI100050"}]}', id="error body"),
+        pytest.param("day.json", b'{"status":"success","data":{"candles":[["2026-09-15",1]]}}', id="short row"),
+        pytest.param("day.json", b"", id="empty"),
+    ],
+)  # fmt: skip
+def test_unreadable_day_is_one_line_that_names_the_file(tmp_path: Path, option: str, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    assert_one_clear_line(hybridbroker("demo", option, path, "--instrument", "NSE:RELIANCE"), name)
+
+
+@pytest.mark.parametrize("command", ["demo", "watch", "order", "brokers", "emulate"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = hybridbroker(command, "--help")
+
+    assert done.returncode == 0
+    assert f"hybridbroker {command}" in done.stdout.replace("\n", " ")
+    assert "Example" in done.stdout
+
+
+def test_a_checked_order_is_shown_and_not_sent() -> None:
+    done = hybridbroker(*ORDER, "--price", "1405.50")
+
+    assert done.returncode == 0
+    assert "checked, not sent" in done.stdout
