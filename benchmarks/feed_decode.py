@@ -56,9 +56,7 @@ def invented_entries(count: int) -> list[tuple[str, bytes]]:
 
 def _invented(index: int) -> pb.Feed:
     price = 100.0 + index % 40 / 20
-    levels = [
-        pb.Quote(bidQ=75 * n, bidP=price - n / 20, askQ=150 * n, askP=price + n / 20) for n in range(1, 6)
-    ]
+    levels = [pb.Quote(bidQ=75 * n, bidP=price - n / 20, askQ=150 * n, askP=price + n / 20) for n in range(1, 6)]
     bars = [
         pb.OHLC(interval=name, open=99.5, high=120.0, low=98.0, close=price, vol=9000 + index, ts=1_765_771_260_000)
         for name in ("1d", "I1")
@@ -123,8 +121,7 @@ def read_depth(decoder: FeedDecoder, frame: bytes) -> None:
         _ = tick.last_price, tick.traded_ms, tick.volume, tick.previous_close
         depth = tick.depth
         assert depth is not None
-        for level in itertools.chain(depth.bids, depth.asks):
-            _ = level.price, level.quantity
+        _ = depth.bids, depth.asks
 
 
 def vendor_decode() -> Decode | None:

@@ -77,10 +77,12 @@ class Diary(Strategy):
     async def _note(self, line: object) -> None:
         self.inside += 1
         assert self.inside == 1, "two hooks of one strategy overlap"
-        for _ in range(5):
-            await asyncio.sleep(0)
-        self.lines.append(line)
-        self.inside -= 1
+        try:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.lines.append(line)
+        finally:
+            self.inside -= 1
 
     async def on_start(self, session: TradingSession) -> None:
         await self._note("start")
@@ -166,6 +168,27 @@ async def test_an_error_in_a_hook_ends_the_run_and_closes_everything(hook: str) 
 
     assert diary.lines[-1] == "stop"
     assert sorted(script.closed) == ["broker", "data"]
+
+
+async def test_an_error_in_one_hook_interrupts_no_other() -> None:
+    begun: list[str] = []
+    ended: list[str] = []
+
+    class Broken(Diary):
+        async def on_tick(self, tick: Tick) -> None:
+            raise RuntimeError("on_tick")
+
+        async def on_order(self, order: Order) -> None:
+            begun.append(order.id)
+            await asyncio.sleep(0.01)
+            ended.append(order.id)
+
+    script = Scripted([GAP, tick(0, 1), None], [*(make_order(id=f"o{n}") for n in range(3)), None])
+
+    with pytest.raises(RuntimeError, match="on_tick"):
+        await asyncio.wait_for(run(Broken(), script.session), 5)
+
+    assert begun == ended != []
 
 
 async def test_the_end_of_order_updates_does_not_end_the_run() -> None:

@@ -171,10 +171,12 @@ class OrderOutcomeUnknown(OrderError):
     again before the book has been read.
     """
 
-    def __init__(self, message: str = "", *, client_order_id: str) -> None:
+    def __init__(self, message: str = "", *, client_order_id: str, looks: Sequence[Any] = ()) -> None:
         super().__init__(message or f"order {client_order_id} may or may not be live; look it up, do not resend it")
         self.client_order_id = client_order_id
         """The id to look the order up by (the order id, for modify and cancel)."""
+        self.looks = tuple(looks)
+        """Where it was looked for and when (`hybridbroker.execution.reconcile.Look`); empty from a bare broker."""
 
 
 class OrderNotFound(OrderError):

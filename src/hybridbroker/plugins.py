@@ -43,10 +43,10 @@ class BrokerPlugin:
     """Build a source of prices; no I/O before it is entered."""
     open_broker: Callable[[OpenContext], Broker] | None = None
     """Build a taker of orders; no I/O before it is entered."""
-    listings: Callable[..., Any] | None = None
-    """Read an instrument master into `Listings`."""
+    listings: Callable[[], Any] | None = None
+    """Return the `ListingSource` of this broker's instrument master (`hybridbroker.instruments.listings`)."""
     charges: Callable[[], Any] | None = None
-    """Return this broker's own brokerage and depository rows."""
+    """Return the `ChargeSchedule` of trades at this broker: statutory rows and its own."""
     login: Callable[..., Awaitable[Any]] | None = None
     checks: Callable[..., Awaitable[Sequence[Any]]] | None = None
     """Answer `hybridbroker doctor`."""
@@ -69,7 +69,7 @@ def find_broker(name: str) -> BrokerPlugin:
         raise ConfigurationError(f"no broker is called {name!r}; installed: {known}")
     try:
         plugin = points[name].load()
-    except ImportError as exc:
+    except (ImportError, AttributeError) as exc:
         raise ConfigurationError(f"broker {name!r} does not load: {exc}") from exc
     if not isinstance(plugin, BrokerPlugin):
         raise ConfigurationError(f"entry point {name!r} is no BrokerPlugin but {type(plugin).__name__}")

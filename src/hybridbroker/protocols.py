@@ -120,8 +120,11 @@ class FeedHealth(Protocol):
     """Ticks replaced by a newer one before the consumer took them."""
     read_at: float
     """When the event the consumer took last was read from the socket, in the clock's monotonic seconds."""
-    skipped: Mapping[str, int]
-    """What could not be delivered, by reason: malformed frames, unknown keys, text frames."""
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """What could not be delivered, by reason: malformed frames, unknown keys, text frames."""
+        ...
 
     def stale(self, instrument: Instrument | None = None, *, after: float = 30.0) -> bool:
         """Say whether nothing came for ``after`` seconds, for the feed or for one instrument.

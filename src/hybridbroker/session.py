@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -16,6 +16,9 @@ from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.registry import InstrumentRegistry
 from hybridbroker.plugins import BrokerPlugin, OpenContext, find_broker
 from hybridbroker.protocols import Broker, MarketData
+
+if TYPE_CHECKING:
+    from hybridbroker.simulation.charges import ChargeSchedule
 
 __all__ = ["PAPER", "Session", "connect"]
 
@@ -42,6 +45,7 @@ async def connect(
     instruments: InstrumentRegistry | Path | str | None = None,
     settings: Mapping[str, Any] | None = None,
     cash: Decimal = Decimal(100_000),
+    charges: ChargeSchedule | None = None,
     clock: Clock | None = None,
     notifier: Notifier | None = None,
 ) -> AsyncIterator[Session]:
@@ -56,6 +60,8 @@ async def connect(
         settings: Settings objects by broker name; a broker not named reads its environment
             variables and ``.env``.
         cash: Rupees the paper broker starts with.
+        charges: What the paper broker bills, such as ``find_broker("dhan").charges()``; without it
+            what the state and the exchanges take, and no brokerage.
         clock: What time it is; the system's, unless given.
         notifier: Where alerts go; the log, unless given.
 
@@ -75,8 +81,10 @@ async def connect(
             source = await stack.enter_async_context(_open_data(find_broker(source), context(source)))
         if broker == PAPER:
             from hybridbroker.simulation.paper import PaperBroker
+            from hybridbroker.simulation.statutory import STATUTORY_ONLY
 
-            paper = await stack.enter_async_context(PaperBroker(source, cash=cash, clock=clock))
+            billed = STATUTORY_ONLY if charges is None else charges
+            paper = await stack.enter_async_context(PaperBroker(source, cash=cash, charges=billed, clock=clock))
             source, taker = paper.watch(source), paper
         elif isinstance(broker, str):
             taker = await stack.enter_async_context(_open_broker(find_broker(broker), context(broker)))

@@ -120,7 +120,9 @@ class _Loop:
             done, _ = await asyncio.wait({market, orders}, return_when=asyncio.FIRST_COMPLETED)
             if orders in done and orders.exception() is None:
                 # No more order updates is no reason to stop trading what is held.
-                await market
+                await asyncio.wait({market})
+            async with self._turn:
+                pass  # a hook of the other stream may be waiting for the answer to an order
         finally:
             for task in (market, orders):
                 task.cancel()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ORDER = ("order", "buy", "NSE:RELIANCE", "1", "--instruments", "builtin")
+ORDER = "order buy NSE:RELIANCE 1 --instruments builtin"
+CUT_OFF = gzip.compress(b'{"status":"success","data":{"candles":[' + b" " * 9000)[:40]
 
 
 def hybridbroker(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,26 +27,26 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], fix: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fix"),
+    ("line", "fix"),
     [
-        pytest.param(("order", "buy", "NSE:NOPE", "1", "--price", "1", "--instruments", "builtin"), "NSE:NOPE", id="symbol"),
-        pytest.param((*ORDER, "--price", "1405.53"), "nearest price is 1405.50", id="off tick"),
-        pytest.param(("order", "buy", "NSE:RELIANCE", "0", "--price", "1", "--instruments", "builtin"), "at least 1", id="zero"),
-        pytest.param(("order", "buy", "NSE:RELIANCE", "1.5", "--price", "1", "--instruments", "builtin"), "whole number", id="half"),
-        pytest.param((*ORDER, "--market", "--price", "1405.50"), "drop --market or --price", id="market with price"),
-        pytest.param(ORDER, "--market", id="no price"),
-        pytest.param((*ORDER, "--price", "cheap"), "no amount of rupees", id="words"),
-        pytest.param((*ORDER, "--price", "1405.50", "--broker", "dhan"), "--live", id="live is named"),
-        pytest.param(("demo", "--candles", "no-such-file.json"), "no-such-file.json", id="no file"),
-        pytest.param(("demo", "--candles", "a", "--ticks", "b"), "give one", id="two days"),
-        pytest.param(("demo", "--instruments", "no-such.db"), "no-such.db", id="no registry"),
-        pytest.param(("demo", "--instrument", "NSE:NOPE"), "NSE:NOPE", id="demo symbol"),
-        pytest.param(("watch", "NSE:RELIANCE", "--data", "nobody", "--instruments", "builtin"), "installed", id="broker"),
-        pytest.param(("watch", "NSE:RELIANCE", "--data", "dhan", "--instruments", "builtin"), "market data", id="no data"),
+        ("order buy NSE:NOPE 1 --price 1 --instruments builtin", "NSE:NOPE"),
+        (f"{ORDER} --price 1405.53", "nearest price is 1405.50"),
+        ("order buy NSE:RELIANCE 0 --price 1 --instruments builtin", "at least 1"),
+        ("order buy NSE:RELIANCE 1.5 --price 1 --instruments builtin", "whole number"),
+        (f"{ORDER} --market --price 1405.50", "drop --market or --price"),
+        (ORDER, "say --market"),
+        (f"{ORDER} --price cheap", "no amount of rupees"),
+        (f"{ORDER} --price 1405.50 --broker dhan", "--live"),
+        ("demo --candles no-such-file.json", "no-such-file.json"),
+        ("demo --candles a --ticks b", "give one"),
+        ("demo --instruments no-such.db", "no-such.db"),
+        ("demo --instrument NSE:NOPE", "NSE:NOPE"),
+        ("watch NSE:RELIANCE --data nobody --instruments builtin", "installed"),
+        ("watch NSE:RELIANCE --data dhan --instruments builtin", "market data"),
     ],
-)  # fmt: skip
-def test_mistake_is_one_line_with_the_fix(arguments: tuple[str, ...], fix: str) -> None:
-    assert_one_clear_line(hybridbroker(*arguments), fix)
+)
+def test_mistake_is_one_line_with_the_fix(line: str, fix: str) -> None:
+    assert_one_clear_line(hybridbroker(*line.split()), fix)
 
 
 def test_watch_without_a_token_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,14 +60,14 @@ def test_watch_without_a_token_names_the_variable(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        pytest.param("day.json.gz", gzip.compress(b'{"status":"success","data":{"candles":[' + b" " * 9000)[:40], id="truncated"),
+        pytest.param("day.json.gz", CUT_OFF, id="truncated"),
         pytest.param("day.json.gz", b"this is not gzip", id="not gzip"),
         pytest.param("day.json", b"<html><title>Just a moment...</title></html>", id="html"),
         pytest.param("day.json", b'{"status":"error","errors":[{"errorCode":"UDAPI100050"}]}', id="error body"),
         pytest.param("day.json", b'{"status":"success","data":{"candles":[["2026-09-15",1]]}}', id="short row"),
         pytest.param("day.json", b"", id="empty"),
     ],
-)  # fmt: skip
+)
 def test_unreadable_day_is_one_line_that_names_the_file(tmp_path: Path, option: str, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -84,7 +85,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_a_checked_order_is_shown_and_not_sent() -> None:
-    done = hybridbroker(*ORDER, "--price", "1405.50")
+    done = hybridbroker(*ORDER.split(), "--price", "1405.50")
 
     assert done.returncode == 0
     assert "checked, not sent" in done.stdout

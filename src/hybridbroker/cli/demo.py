@@ -109,21 +109,17 @@ def _market(
     registry: InstrumentRegistry, *, candles: Path | None, ticks: Path | None, instrument: str | None, seed: int
 ) -> tuple[Instrument, EmulatedMarket]:
     from hybridbroker.cli.demo_day import guess_instrument
-    from hybridbroker.testing.emulators import EmulatedMarket, ListedInstrument, Recording
-
-    def listed(traded: Instrument) -> ListedInstrument:
-        upstox, dhan = registry.key(traded, "upstox"), registry.key(traded, "dhan")
-        return ListedInstrument(traded, upstox_key=upstox.id, dhan_segment=dhan.segment, dhan_id=dhan.id)
+    from hybridbroker.testing.emulators import EmulatedMarket, Recording, listed_from
 
     if candles:
         traded = registry[instrument] if instrument else guess_instrument(candles, registry)
-        return traded, EmulatedMarket.from_candles({listed(traded): candles})
+        return traded, EmulatedMarket.from_candles(dict.fromkeys(listed_from(registry, [traded]), candles))
     if ticks:
         recording = Recording.open(ticks)
         traded = registry[instrument] if instrument else registry.by_key("upstox", recording.keys[0])
-        return traded, EmulatedMarket.from_recording(recording, [listed(traded)])
+        return traded, EmulatedMarket.from_recording(recording, listed_from(registry, [traded]))
     traded = registry[instrument or "NSE:RELIANCE"]
-    return traded, EmulatedMarket.random_walk([listed(traded)], seed=seed)
+    return traded, EmulatedMarket.random_walk(listed_from(registry, [traded]), seed=seed)
 
 
 def _preface(candles: Path | None, ticks: Path | None, instruments: Path | None, seed: int) -> str:

@@ -99,7 +99,7 @@ class TradingCalendar:
         return on in self.special or (on.weekday() < _SATURDAY and on not in self.closed_days)
 
     def session(
-        self, on: date, *, segment: Segment = Segment.CASH, exchange: Exchange = Exchange.NSE
+        self, on: date, segment: Segment = Segment.CASH, *, exchange: Exchange = Exchange.NSE
     ) -> Session | None:
         """Return the session of a date, or None on a day without one.
 
@@ -113,13 +113,13 @@ class TradingCalendar:
             self._known[key] = self._build(on, market) if self.is_trading_day(on) else None
         return self._known[key]
 
-    def is_open(self, instant: datetime, *, segment: Segment = Segment.CASH, exchange: Exchange = Exchange.NSE) -> bool:
+    def is_open(self, instant: datetime, segment: Segment = Segment.CASH, *, exchange: Exchange = Exchange.NSE) -> bool:
         """Say whether continuous trading runs at ``instant``. Errors as `session`."""
         session = self.session(_day(instant), segment=segment, exchange=exchange)
         return session is not None and instant in session
 
     def next_open(
-        self, instant: datetime, *, segment: Segment = Segment.CASH, exchange: Exchange = Exchange.NSE
+        self, instant: datetime, segment: Segment = Segment.CASH, *, exchange: Exchange = Exchange.NSE
     ) -> datetime:
         """Return when trading begins next, strictly after ``instant``. Errors as `session`."""
         day = _day(instant)
@@ -131,7 +131,7 @@ class TradingCalendar:
             day += _DAY
 
     def previous_session(
-        self, before: date, *, segment: Segment = Segment.CASH, exchange: Exchange = Exchange.NSE
+        self, before: date, segment: Segment = Segment.CASH, *, exchange: Exchange = Exchange.NSE
     ) -> Session:
         """Return the session of the last trading day before the date ``before``. Errors as `session`."""
         day = before - _DAY
@@ -140,7 +140,7 @@ class TradingCalendar:
         return session
 
     def sessions(
-        self, start: date, end: date, *, segment: Segment = Segment.CASH, exchange: Exchange = Exchange.NSE
+        self, start: date, end: date, segment: Segment = Segment.CASH, *, exchange: Exchange = Exchange.NSE
     ) -> Iterator[Session]:
         """Iterate over the sessions from ``start`` to ``end``, both included. Errors as `session`."""
         day = start
@@ -173,7 +173,7 @@ class TradingCalendar:
             date=on,
             segment=market,
             stretches=_instants(on, ((regular.opens, regular.closes),)),
-            auction_from=regular.auction_from and datetime.combine(on, regular.auction_from, IST),
+            auction_from=None if regular.auction_from is None else datetime.combine(on, regular.auction_from, IST),
         )
 
 

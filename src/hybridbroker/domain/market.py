@@ -80,9 +80,9 @@ class MarketPhase(StrEnum):
     UNKNOWN = "unknown"
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class DepthLevel:
-    """One price of one side of the book."""
+    """One price of one side of the book; not ``frozen`` for the same reason as `Tick`, so treat it as immutable."""
 
     price: float
     quantity: int
@@ -90,9 +90,9 @@ class DepthLevel:
     """Number of orders behind it, where the broker tells."""
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class Depth:
-    """The visible book, best price first; a side may be shorter than the other, or empty."""
+    """The visible book, best price first; a side may be shorter than the other, or empty. Treat it as immutable."""
 
     bids: tuple[DepthLevel, ...]
     asks: tuple[DepthLevel, ...]

@@ -1,4 +1,4 @@
-"""Trading days and hours of NSE and BSE as dated data: closed days, regular hours, special sessions, each with its source.
+"""Trading days and hours of NSE and BSE as dated data, each with its source.
 
 Closed days are weekdays only; Saturdays and Sundays are closed unless a special session says
 otherwise. They are those of NSE's capital-market segment; its derivatives segment and both
@@ -8,8 +8,8 @@ Sources. Closed days 2015 to 2024: the ``XBOM`` calendar of exchange_calendars 4
 goes back to the exchanges' yearly circulars. 2025: NSE circular CMTR65587 (13 December 2024).
 2026: NSE circulars CMTR71775 (12 December 2025; same days for derivatives: FAOP71777) and
 CMTR72260 (12 January 2026, which added 15 January; derivatives: FAOP72262; BSE notice 20260112-8).
-The days were compared with `XBOM` (all years) and with the dates of recorded NSE daily candles (2015 to June 2021, 2022 to
-January 2026): they differ only by the special sessions below, which ``XBOM`` does not carry.
+All years were compared with ``XBOM``, and with the dates of recorded NSE daily candles (2015 to June
+2021, 2022 to January 2026): they differ only by the special sessions below, which ``XBOM`` lacks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SpecialSession:
 
 HOURS: Final = (
     Hours(
-        valid_from=date(2010, 1, 4),
+        valid_from=COVERED[0],
         segment=Segment.CASH,
         closes=time(15, 30),
         source="nseindia.com/market-data/market-timings",
@@ -64,7 +64,7 @@ HOURS: Final = (
         segment=Segment.CASH,
         closes=time(15, 30),
         auction_from=time(15, 15),
-        source="SEBI circular HO/47/11/11(3)2025-MRD-POD2/I/2765/2026, 16 January 2026, 4.2.1: closing auction 15:15-15:35",
+        source="SEBI circular HO/47/11/11(3)2025-MRD-POD2/I/2765/2026, 16 January 2026, 4.2.1: auction 15:15-15:35",
     ),
     Hours(
         valid_from=date(2026, 12, 7),
@@ -74,7 +74,7 @@ HOURS: Final = (
         "aion-indian-market-calendar 1.6.0: closing auction 15:30-15:40",
     ),
     Hours(
-        valid_from=date(2010, 1, 4),
+        valid_from=COVERED[0],
         segment=Segment.DERIVATIVES,
         closes=time(15, 30),
         source="nseindia.com/market-data/market-timings",

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -173,7 +173,10 @@ class OrderJournal:
         query = "SELECT id, order_id, kind, wanted, at FROM changes WHERE state IN ('sent', 'unknown') ORDER BY id"
         with self._explained("reading"):
             rows = self._db.execute(query)
-            return [Change(*terms, at=datetime.fromisoformat(at)) for *terms, at in rows]
+            return [
+                Change(number, order, kind, wanted, datetime.fromisoformat(at))
+                for number, order, kind, wanted, at in rows
+            ]
 
     def add_fills(self, trades: Iterable[Trade]) -> int:
         """Keep executions that are new, and return how many were."""
@@ -202,6 +205,20 @@ class OrderJournal:
                 "SELECT trade_id, quantity, price FROM fills WHERE order_id=? ORDER BY traded_at", (order_id,)
             )
             return [(trade, quantity, Decimal(price)) for trade, quantity, price in rows]
+
+    def net_fills(self, *, since: datetime) -> Mapping[tuple[str, Product], int]:
+        """Return the net units that our orders filled: today's for shares, all for derivatives.
+
+        ``since`` is when today began. An after-market order counts for the day it filled.
+        """
+        query = (
+            "SELECT instrument, product, sum(CASE side WHEN 'buy' THEN filled_quantity ELSE -filled_quantity END) "
+            "FROM orders WHERE product = 'margin' OR created_at >= ?1 OR (after_market AND changed_at >= ?1) "
+            "GROUP BY instrument, product"
+        )
+        with self._explained("reading"):
+            rows = self._db.execute(query, (_text(since),))
+            return {(name, Product(product)): int(units) for name, product, units in rows if units}
 
     def entries(self, *, since: datetime | None = None) -> Sequence[Entry]:
         """Return the orders made since an instant, or all, oldest first."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -40,11 +41,20 @@ _LOOKS_KEPT: Final = 64
 class Ledger:
     """The orders of today and all that are not over, in memory as in the journal.
 
-    Methods are synchronous: between two awaits the state is whole.
+    Methods are synchronous: between two awaits the state is whole. ``changed`` is called with
+    an order as it was and as it is.
     """
 
     def __init__(
-        self, journal: OrderJournal, *, clock: Clock, patience: Patience, alarm: Alarm, stops: Stops, metrics: Metrics
+        self,
+        journal: OrderJournal,
+        *,
+        clock: Clock,
+        patience: Patience,
+        alarm: Alarm,
+        stops: Stops,
+        metrics: Metrics,
+        changed: Callable[[Entry, Entry], None],
     ) -> None:
         self._journal = journal
         self._clock = clock
@@ -52,11 +62,14 @@ class Ledger:
         self._alarm = alarm
         self._stops = stops
         self._metrics = metrics
+        self._changed = changed
         self._entries: dict[str, Entry] = {}
         self._names: dict[str, str] = {}
         self._latest: dict[str, Order] = {}
+        self._published: dict[str, str] = {}
         self._looks: dict[str, list[Look]] = {}
         self._in_flight: set[str] = set()
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._placed: deque[datetime] = deque()
 
     def load(self) -> None:
@@ -142,6 +155,12 @@ class Ledger:
                 return entry
         return None
 
+    async def news_of(self, client_order_id: str) -> None:
+        """Wait until something is learnt about an order."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(client_order_id, []).append(waiter)
+        await waiter
+
     def looks(self, client_order_id: str) -> Sequence[Look]:
         """Return where an unresolved order was looked for."""
         return tuple(self._looks.get(client_order_id, ()))
@@ -150,8 +169,8 @@ class Ledger:
         """Return the exception that tells what was looked at and when."""
         looks = self.looks(client_order_id)
         return OrderOutcomeUnknown(
-            f"order {client_order_id} may be live: its answer was lost, and it was not found ({describe_looks(looks)}). "
-            "The search goes on; do not send it again",
+            f"order {client_order_id} may be live: its answer was lost and it was not found "
+            f"({describe_looks(looks)}). The search goes on; do not send it again",
             client_order_id=client_order_id,
             looks=looks,
         )
@@ -182,11 +201,7 @@ class Ledger:
         entry = self._entries[client_order_id]
         if is_news(entry, order, settled=False):
             self._believe(entry, order)
-        elif entry.order_id is None:
-            self._save(attrs.evolve(entry, order_id=order.id), "accepted")
-        newest = self._latest.get(client_order_id, order)
-        self.delivered(newest)
-        return newest
+        return self._latest.get(client_order_id, order)
 
     def rejected(self, client_order_id: str, why: str) -> None:
         """Note that it certainly was not placed; a report that shows it after all is believed over this."""
@@ -224,7 +239,9 @@ class Ledger:
         self._save(attrs.evolve(entry, state=OrderState.ABSENT, reason="not in the book"), "absent", detail=why)
         self._metrics.count("absent")
         tell("order-absent", level=logging.WARNING, client_order_id=client_order_id, looks=why)
-        self._alarm(f"order {client_order_id} ({entry.instrument}) is in no reading of the book and counts as not placed")
+        self._alarm(
+            f"order {client_order_id} ({entry.instrument}) is in no reading of the book and counts as not placed"
+        )
 
     def over(self, client_order_id: str, why: str) -> None:
         """Close an order whose trading day passed before the broker could be asked."""
@@ -243,33 +260,36 @@ class Ledger:
         settled = read_from is not None and read_from - entry.changed_at >= CATCH_UP
         if not is_news(entry, order, settled=settled):
             return False
-        return self._believe(entry, order)
+        self._believe(entry, order)
+        told = self._published.get(entry.client_order_id, entry.delivered)
+        self._published[entry.client_order_id] = signature(order)
+        return signature(order) != told
 
     def delivered(self, order: Order) -> None:
         """Remember that the strategy was told of this report."""
         entry = self._entries.get(order.client_order_id or "") or self.by_order_id(order.id)
         told = signature(order)
         if entry is not None and entry.delivered != told:
-            self._journal.mark_delivered(entry.client_order_id, told)
+            try:
+                self._journal.mark_delivered(entry.client_order_id, told)
+            except ConfigurationError as exc:
+                self._stops.stop("journal", str(exc), kept=False)
             self._put(attrs.evolve(entry, delivered=told))
 
     def override(self, entry: Entry, why: str) -> None:
         """Stop an unresolved order from blocking its instrument."""
         self._save(attrs.evolve(entry, overridden=True), "overridden", detail=why)
 
-    def _believe(self, entry: Entry, order: Order) -> bool:
+    def _believe(self, entry: Entry, order: Order) -> None:
         newer = apply(entry, order, at=self._clock.now())
         self._latest[entry.client_order_id] = order
-        known = attrs.evolve(entry, changed_at=newer.changed_at)
-        if newer == known:
-            return False
-        self._save(newer, newer.state.value, detail=describe_order(order))
-        self._looks.pop(entry.client_order_id, None)
-        self._tell(entry, newer)
-        return signature(order) != entry.delivered
+        if newer != attrs.evolve(entry, changed_at=newer.changed_at):
+            self._save(newer, newer.state.value, detail=describe_order(order))
+            self._looks.pop(entry.client_order_id, None)
+            self._tell(entry, newer)
 
     def _tell(self, before: Entry, after: Entry) -> None:
-        facts = {
+        facts: dict[str, Any] = {
             "client_order_id": after.client_order_id,
             "order_id": after.order_id,
             "status": after.status,
@@ -278,6 +298,8 @@ class Ledger:
         if before.state in {OrderState.ABSENT, OrderState.REJECTED}:
             self._metrics.count("adopted")
             tell("order-adopted", level=logging.WARNING, **facts)
+            if not (after.may_trade or after.filled_quantity):
+                return
             self._stops.stop(
                 f"adopted:{after.client_order_id}",
                 f"order {after.client_order_id} ({after.instrument}) was held to be {before.state.value} and is at the "
@@ -290,13 +312,18 @@ class Ledger:
             tell("order-changed", **facts)
 
     def _save(self, entry: Entry, kind: str, *, detail: str = "") -> None:
+        before = self._entries.get(entry.client_order_id, entry)
         entry = attrs.evolve(entry, changed_at=self._clock.now())
         self._put(entry)
         try:
             self._journal.save(entry, kind, detail)
         except ConfigurationError as exc:
             # The order is a fact whether or not it can be written down: the caller must hear of it.
-            self._stops.fail(str(exc))
+            self._stops.stop("journal", str(exc), kept=False)
+        for waiter in self._waiters.pop(entry.client_order_id, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        self._changed(before, entry)
 
     def _put(self, entry: Entry) -> None:
         self._entries[entry.client_order_id] = entry

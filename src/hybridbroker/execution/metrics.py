@@ -46,7 +46,9 @@ class Quantiles:
         ordered = sorted(seconds)
         last = len(ordered) - 1
         p50, p99 = ordered[round(last * 0.5)], ordered[round(last * 0.99)]
-        return cls(n=len(ordered), p50=round(p50 * 1e3, 3), p99=round(p99 * 1e3, 3), longest=round(ordered[-1] * 1e3, 3))
+        return cls(
+            n=len(ordered), p50=round(p50 * 1e3, 3), p99=round(p99 * 1e3, 3), longest=round(ordered[-1] * 1e3, 3)
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -121,13 +121,15 @@ def is_news(entry: Entry, order: Order, *, settled: bool) -> bool:
         return True
     if order.filled_quantity != entry.filled_quantity:
         return order.filled_quantity > entry.filled_quantity
-    if entry.state is OrderState.FINAL:
-        return False
-    if order.is_final:
-        return True
+    if entry.state is OrderState.FINAL or order.is_final:
+        return entry.state is not OrderState.FINAL
+    return _is_later(entry, order)
+
+
+def _is_later(entry: Entry, order: Order) -> bool:
     if order.updated_at is not None and entry.updated_at is not None and order.updated_at != entry.updated_at:
         return order.updated_at > entry.updated_at
-    return _PROGRESS.get(order.status, 3) >= _PROGRESS.get(entry.status, 3)
+    return _PROGRESS.get(order.status, 3) >= _PROGRESS.get(entry.status or OrderStatus.PENDING, 3)
 
 
 def apply(entry: Entry, order: Order, *, at: datetime) -> Entry:

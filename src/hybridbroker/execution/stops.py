@@ -10,6 +10,7 @@ from typing import Any
 
 from hybridbroker.alerts import LogNotifier, Notifier
 from hybridbroker.clock import IST, Clock
+from hybridbroker.errors import ConfigurationError
 from hybridbroker.execution.events import tell
 from hybridbroker.execution.journal import OrderJournal
 
@@ -76,7 +77,11 @@ class Stops:
 
     def _keep(self, why: str) -> None:
         lasting = {key: reason for key, reason in self._reasons.items() if reason["kept"]}
-        self._journal.keep(_NOTE, json.dumps(lasting), why=why)
+        try:
+            self._journal.keep(_NOTE, json.dumps(lasting), why=why)
+        except ConfigurationError as exc:
+            # The reason holds in this process all the same, and a journal that cannot be written stops entries anyway.
+            self._reasons.setdefault("journal", {"message": str(exc), "day": "", "kept": False})
 
     def _today(self) -> str:
         return f"{self._clock.now().astimezone(IST):%Y-%m-%d}"

@@ -27,6 +27,7 @@ class Listing:
     Slotted and treated as immutable; not frozen, since a build makes 240,000 of them.
     """
 
+    broker: str
     segment_name: str
     """The broker's own spelling of the segment, such as ``NSE_EQ``."""
     native_id: str
@@ -75,9 +76,14 @@ class Listing:
         derivative = self.kind in {InstrumentKind.FUTURE, InstrumentKind.OPTION}
         return Segment.DERIVATIVES if derivative else Segment.CASH
 
-    def key(self, broker: str) -> BrokerKey:
-        """Return ``broker``'s name for it."""
-        return BrokerKey(broker=broker, segment=self.segment_name, id=self.native_id)
+    @property
+    def key(self) -> BrokerKey:
+        """Return the broker's name for it."""
+        return BrokerKey(broker=self.broker, segment=self.segment_name, id=self.native_id)
+
+    def __str__(self) -> str:
+        about = (self.id, self.isin, self.series, f"token {self.token}" if self.token else None)
+        return f"{self.broker} {self.native_id} ({', '.join(filter(None, about))})"
 
     def instrument(self) -> Instrument:
         """Return the instrument these terms describe."""

@@ -106,22 +106,24 @@ class Account:
         return held + self.net(instrument, Product.DELIVERY)
 
     def margin(self) -> Decimal:
-        """Return rupees of ``cash`` that open intraday positions keep from being spent.
+        """Return rupees that open intraday and carried positions need: their value by the leverage."""
+        return sum((abs(line.open.cost) for line in self._not_delivered()), _ZERO) / self._leverage
 
-        A position keeps its value divided by the leverage, and a short one also what its
-        sale brought in; what leverage lends for a long one is given back here.
+    def held_back(self) -> Decimal:
+        """Return rupees of ``cash`` that those positions keep from being spent.
+
+        That is their margin and what short sales brought in, less what was paid for long
+        positions, which the leverage lends.
         """
-        total = _ZERO
-        for line in self._lines.values():
-            if line.product is not Product.DELIVERY:
-                total += abs(line.open.cost) / self._leverage - line.open.cost
-        return total
+        return self.margin() - sum((line.open.cost for line in self._not_delivered()), _ZERO)
 
-    def open_intraday(self) -> Iterator[tuple[Instrument, Product, int]]:
-        """Iterate over positions that may not be kept overnight: instrument, product, signed quantity."""
-        for line in list(self._lines.values()):
-            if line.product is Product.INTRADAY and line.open.quantity:
-                yield line.instrument, line.product, line.open.quantity
+    def open_intraday(self) -> list[tuple[Instrument, int]]:
+        """Return positions that may not be kept overnight: instrument and signed quantity."""
+        return [
+            (line.instrument, line.open.quantity)
+            for line in self._lines.values()
+            if line.product is Product.INTRADAY and line.open.quantity
+        ]
 
     def next_day(self) -> None:
         """End the trading day: purchases become holdings, closed rows go, carried positions stay."""
@@ -167,8 +169,11 @@ class Account:
         return total
 
     def at_cost(self) -> Decimal:
-        """Return what everything open cost; ``cash + at_cost() - realised`` never changes by trading."""
+        """Return what everything open has cost; ``cash`` plus this less ``realised`` never changes by trading."""
         return sum((lot.cost for _, lot in self._open()), _ZERO)
+
+    def _not_delivered(self) -> Iterator[_Line]:
+        return (line for line in self._lines.values() if line.product is not Product.DELIVERY)
 
     def _open(self) -> Iterator[tuple[Instrument, _Lot]]:
         for line in self._lines.values():
@@ -201,15 +206,19 @@ class Account:
         return trade.value - released
 
     def _position(self, line: _Line, last: Decimal | None) -> Position:
-        net = line.bought.quantity - line.sold.quantity
-        if line.product is not Product.DELIVERY:
-            net = line.open.quantity
-        shown = line.open.average if line.open.quantity else (line.sold.average if net else _ZERO)
+        delivery = line.product is Product.DELIVERY
+        net = line.bought.quantity - line.sold.quantity if delivery else line.open.quantity
+        if net == 0:
+            average = _ZERO
+        elif line.open.quantity:
+            average = line.open.average
+        else:
+            average = line.sold.average
         return Position(
             instrument=line.instrument,
             product=line.product,
             quantity=net,
-            average_price=shown,
+            average_price=average,
             bought_quantity=line.bought.quantity,
             sold_quantity=line.sold.quantity,
             bought_value=line.bought.cost,

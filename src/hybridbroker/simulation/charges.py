@@ -11,30 +11,28 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum, StrEnum
-from typing import Final, Self
+from typing import Final
 
 import attrs
 
-from hybridbroker.clock import IST
-from hybridbroker.domain.instrument import Exchange, InstrumentKind, Segment
+from hybridbroker.domain.instrument import Exchange, InstrumentKind
 from hybridbroker.domain.orders import Product, Side, Trade
 from hybridbroker.errors import ConfigurationError, Unsupported
+from hybridbroker.simulation.executions import Execution, squared_off
 
 __all__ = [
     "ChargeLine",
     "ChargeRow",
     "ChargeSchedule",
     "Charges",
-    "Execution",
     "Part",
     "Per",
     "Rounding",
-    "squared_off",
 ]
 
 _ZERO: Final = Decimal(0)
 _PAISA: Final = Decimal("0.01")
-_TRADE_FOR_TRADE: Final = frozenset({"BE", "BZ"})
+_SQUARED_OFF: Final = "delivery bought and sold on one day moves no shares: it is billed as intraday"
 
 
 class Per(Enum):
@@ -103,8 +101,8 @@ class ChargeRow:
     """What a contract note rounds it to, rupees."""
 
     def __attrs_post_init__(self) -> None:
-        wants_rate = self.per in {Per.VALUE, Per.TAX}
-        if (self.rate is None) is wants_rate and (self.flat is None or wants_rate):
+        needed = self.rate if self.per in {Per.VALUE, Per.TAX} else self.flat
+        if needed is None:
             raise ConfigurationError(f"charge {self.name!r} counted per {self.per.value} lacks its rate or flat amount")
 
     @property
@@ -130,54 +128,6 @@ class ChargeRow:
 
 
 @attrs.frozen(kw_only=True)
-class Execution:
-    """What one order traded on one day: all that charges depend on."""
-
-    side: Side = attrs.field(converter=Side)
-    value: Decimal
-    """Rupees."""
-    product: Product = attrs.field(converter=Product)
-    on: date
-    """Trading day, in IST."""
-    exchange: Exchange = attrs.field(default=Exchange.NSE, converter=Exchange)
-    series: str | None = None
-    share: str = ""
-    """ISIN (or id): depository charges are counted per share and day."""
-    kind: InstrumentKind = InstrumentKind.EQUITY
-
-    @classmethod
-    def of(cls, trades: Iterable[Trade]) -> list[Self]:
-        """Sum trades by order, day and product.
-
-        Raises:
-            Unsupported: One of them is not in the cash segment.
-        """
-        groups: dict[tuple[str, date, Product], list[Trade]] = defaultdict(list)
-        for trade in trades:
-            if trade.instrument.segment is not Segment.CASH:
-                raise Unsupported(
-                    f"charges of {trade.instrument.segment} trades are not tabulated ({trade.instrument.id}); "
-                    "only those of the cash segment are"
-                )
-            groups[trade.order_id, _day(trade), trade.product].append(trade)
-        return [cls._sum(group) for group in groups.values()]
-
-    @classmethod
-    def _sum(cls, group: Sequence[Trade]) -> Self:
-        first = group[0]
-        return cls(
-            side=first.side,
-            value=sum((each.value for each in group), _ZERO),
-            product=first.product,
-            on=_day(first),
-            exchange=first.instrument.exchange,
-            series=first.instrument.series,
-            share=first.instrument.isin or first.instrument.id,
-            kind=first.instrument.kind,
-        )
-
-
-@attrs.frozen(kw_only=True)
 class ChargeLine:
     """One line of a note."""
 
@@ -193,7 +143,7 @@ class ChargeLine:
     @property
     def basis(self) -> str:
         """Say how it came about: ``0.1 % of 10000``."""
-        return " + ".join(f"{terms} {base:f}" for terms, base in self.bases)
+        return " + ".join(f"{terms} {base.normalize():f}" for terms, base in self.bases)
 
     def __add__(self, other: ChargeLine) -> ChargeLine:
         bases = dict(self.bases)
@@ -269,9 +219,12 @@ class ChargeSchedule:
         exchange: Exchange = Exchange.NSE,
         series: str | None = None,
         orders: int = 1,
-        rounding: Rounding = Rounding.CONTRACT_NOTE,
+        rounding: Rounding = Rounding.PAISA,
     ) -> Charges:
         """Price ``value`` rupees of one share traded on one day in ``orders`` executed orders of equal size.
+
+        Rounded to the paisa, because whole rupees are rounded once per contract note, and
+        nobody knows yet what else will stand on it.
 
         Raises:
             Unsupported: As `charges_for`.
@@ -286,16 +239,19 @@ class ChargeSchedule:
     ) -> Charges:
         """Price trades of any number of days: one contract note a day, added up by line.
 
-        Each trade is priced as the product it carries; pass them through `squared_off` first
-        where delivery trades of one share may have met on one day.
+        Trades are priced as they settle: delivery bought and sold on one day is intraday (see
+        `squared_off`), and the notes say so. An `Execution` is priced as the product it names.
 
         Raises:
             Unsupported: A trade is no cash-segment trade of NSE or BSE, or its product is not priced here.
         """
+        given = list(trades)
+        booked = [each for each in given if isinstance(each, Trade)]
+        settled = squared_off(booked)
+        total = Charges(notes=() if settled == booked else (_SQUARED_OFF,))
         days: dict[date, list[Execution]] = defaultdict(list)
-        for execution in _executions(trades):
+        for execution in (*Execution.of(settled), *(each for each in given if isinstance(each, Execution))):
             days[execution.on].append(execution)
-        total = Charges()
         for day in sorted(days):
             total += self._note(day, days[day], rounding)
         return total
@@ -368,49 +324,6 @@ class _Note:
             self._taxable[row.part] += exact
 
 
-def squared_off(trades: Iterable[Trade]) -> list[Trade]:
-    """Return the trades as they settle: delivery bought and sold on one day becomes intraday.
-
-    No share moves for that quantity, so it is taxed as intraday, brokers charge intraday
-    brokerage on it, and no depository charge is due. A trade that is only partly met is
-    split. First trades are met first; NSE and BSE do not meet; shares in trade-for-trade
-    series never do.
-    """
-    given = list(trades)
-    met: dict[tuple[date, str, Side], int] = {}
-    for day, instrument_id in {(_day(each), each.instrument.id) for each in given if _can_square_off(each)}:
-        quantities = [
-            sum(
-                each.quantity
-                for each in given
-                if each.side is side
-                and each.instrument.id == instrument_id
-                and _day(each) == day
-                and _can_square_off(each)
-            )
-            for side in Side
-        ]
-        met.update({(day, instrument_id, side): min(quantities) for side in Side})
-    settled: list[Trade] = []
-    for trade in given:
-        key = (_day(trade), trade.instrument.id, trade.side)
-        same_day = min(met.get(key, 0), trade.quantity) if _can_square_off(trade) else 0
-        if same_day:
-            met[key] -= same_day
-            settled.append(attrs.evolve(trade, quantity=same_day, product=Product.INTRADAY))
-        if same_day < trade.quantity:
-            settled.append(attrs.evolve(trade, quantity=trade.quantity - same_day))
-    return settled
-
-
-def _can_square_off(trade: Trade) -> bool:
-    return trade.product is Product.DELIVERY and trade.instrument.series not in _TRADE_FOR_TRADE
-
-
-def _day(trade: Trade) -> date:
-    return trade.traded_at.astimezone(IST).date()
-
-
 def _newest(rows: Sequence[ChargeRow], day: date, note: _Note) -> Iterator[ChargeRow]:
     """Yield, of the rows of each name, the one in force on ``day``."""
     by_name: dict[str, list[ChargeRow]] = defaultdict(list)
@@ -424,15 +337,9 @@ def _newest(rows: Sequence[ChargeRow], day: date, note: _Note) -> Iterator[Charg
         yield (known or versions[:1])[-1]
 
 
-def _executions(trades: Iterable[Trade | Execution]) -> list[Execution]:
-    given = list(trades)
-    ready = [each for each in given if isinstance(each, Execution)]
-    return ready + Execution.of([each for each in given if isinstance(each, Trade)])
-
-
 def _remarks(execution: Execution) -> Iterator[str]:
     if execution.kind is not InstrumentKind.EQUITY:
-        yield f"{execution.kind} units are charged as shares; the true charges may be lower (some pay no transaction tax)"
+        yield f"{execution.kind} units are charged as shares; some pay less, or no securities transaction tax"
     if execution.product is Product.MTF:
         yield "MTF interest and pledge charges are not included"
 

@@ -5,8 +5,8 @@ what the other side offers: the visible levels of the depth, best first, at most
 quantities; without depth, any quantity at the last price. An order that *rests* trades when
 an offer reaches its limit, and then at its own limit: whoever came to it met its price
 first. It is never filled merely because its price was touched while the depth shows the
-offer still away from it. Liquidity taken from one tick is gone for the other orders of that
-tick, and is back at the next one. Queue position and hidden quantity are not modelled.
+offer still away from it. What was taken from one tick's depth is gone for every other order
+until the next tick, which shows the book anew. Queue position and hidden quantity are not modelled.
 """
 
 from __future__ import annotations

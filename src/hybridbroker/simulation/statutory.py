@@ -11,7 +11,7 @@ from hybridbroker.domain.instrument import Exchange
 from hybridbroker.domain.orders import Product, Side
 from hybridbroker.simulation.charges import ChargeRow, ChargeSchedule, Part, Per
 
-__all__ = ["STATUTORY", "schedule_with"]
+__all__ = ["STATUTORY", "STATUTORY_ONLY", "schedule_with"]
 
 _RUPEE: Final = Decimal(1)
 _BUY: Final = frozenset({Side.BUY})
@@ -159,3 +159,7 @@ STATUTORY: Final = (
 def schedule_with(rows: Iterable[ChargeRow] = (), *, name: str = "statutory") -> ChargeSchedule:
     """Return the statutory rows joined with a broker's own; without any, what everybody pays everywhere."""
     return ChargeSchedule((*rows, *STATUTORY), name=name)
+
+
+STATUTORY_ONLY: Final = schedule_with()
+"""What a share trade costs at a broker who takes nothing."""

@@ -32,9 +32,9 @@ class ManualClock:
         return self._elapsed
 
     async def sleep(self, seconds: float) -> None:
-        """Let ``seconds`` pass at once, then let the other tasks run."""
-        self.advance(max(0.0, seconds))
+        """Let what is ready run now, then let ``seconds`` pass at once."""
         await asyncio.sleep(0)
+        self.advance(max(0.0, seconds))
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass; sleeping tasks are not woken, since none ever sleeps."""

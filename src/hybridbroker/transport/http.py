@@ -36,9 +36,11 @@ from hybridbroker.transport.policy import KeepWarm, RetryPolicy, Timeouts
 from hybridbroker.transport.reply import Response
 from hybridbroker.transport.urls import check_headers, check_url, tls_context, user_agent
 
-__all__ = ["HttpClient", "KeepWarm", "Response", "RetryPolicy", "Timeouts"]
+__all__ = ["HttpClient", "KeepWarm", "Progress", "Response", "RetryPolicy", "Timeouts"]
 
 logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int | None], None]
 
 _CONNECTIONS: Final = 20
 _PAUSE: Final = 1.0
@@ -88,9 +90,9 @@ class HttpClient:
         self._retry = retry or RetryPolicy()
         self._timeouts = timeouts or Timeouts()
         self._keep_warm = keep_warm
-        self._given_transport = transport
+        self._given = transport
         self._jitter = jitter
-        self._transport: httpx.AsyncBaseTransport | None = None
+        self._pool: _Pool | None = None
         self._warmer: asyncio.Task[None] | None = None
         self._used_at = 0.0
         self._url = functools.lru_cache(maxsize=256)(httpx.URL)
@@ -100,7 +102,7 @@ class HttpClient:
         self._extensions = {"timeout": limits}
 
     async def __aenter__(self) -> Self:
-        self._transport = self._given_transport or _new_transport()
+        self._pool = _Pool(self._given or _new_transport())
         if self._keep_warm is not None:
             try:
                 await self._touch(self._keep_warm.path)
@@ -111,13 +113,13 @@ class HttpClient:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        transport, self._transport = self._transport, None
+        pool, self._pool = self._pool, None
         if self._warmer is not None:
             self._warmer.cancel()
             await asyncio.wait([self._warmer])
             self._warmer = None
-        if transport is not None:
-            await transport.aclose()
+        if pool is not None:
+            await pool.transport.aclose()
 
     async def get(
         self,
@@ -126,8 +128,12 @@ class HttpClient:
         params: Mapping[str, Any] | None = None,
         family: str = "read",
         headers: Mapping[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> Response:
         """Read; return every answer below 500 but 429, for the caller to judge.
+
+        ``progress`` is told, as they come, how many bytes came and how many were announced;
+        long downloads need a client with `Timeouts` to match.
 
         Raises:
             NotSent: The server could not be reached.
@@ -135,7 +141,7 @@ class HttpClient:
             RateLimited: It asked to wait.
             ServiceUnavailable: It answered 5xx or with an HTML page; ``response`` holds it.
         """
-        return await self._read(_Call("GET", path, _query(params), family=family, headers=headers))
+        return await self._read(_Call("GET", path, _query(params), family=family, headers=headers, progress=progress))
 
     async def query(self, path: str, *, json: Any, family: str = "read") -> Response:
         """Read by POST, repeated like `get`; for calls that are documented to change nothing."""
@@ -201,7 +207,7 @@ class HttpClient:
                 return await self._judged(call)
             except NetworkError as failure:
                 pause = self._retry.delay(failure, attempt=attempt, jitter=self._jitter)
-                if pause is None or self._transport is None:
+                if pause is None or self._pool is None:
                     raise
                 logger.info("retrying in %.2f s: %s", pause, failure)
             await self._clock.sleep(pause)
@@ -229,23 +235,38 @@ class HttpClient:
         return response
 
     async def _send(self, call: _Call) -> Response:
-        transport = self._transport
-        if transport is None:
+        pool = self._pool
+        if pool is None:
             raise NotSent(f"{call}: the client is not open; use it inside `async with`")
         request = self._request(call)
         loop = asyncio.get_running_loop()
         self._used_at = loop.time()
+        pool.users += 1
         try:
             async with asyncio.timeout(self._timeouts.total):
-                reply = await transport.handle_async_request(request)
-                body = await reply.aread()
+                try:
+                    reply = await pool.transport.handle_async_request(request)
+                    body = await _body(reply, call.progress)
+                except asyncio.CancelledError:
+                    self._retire(pool)
+                    raise
         except _NEVER_LEFT as exc:
             raise NotSent(f"{call}: {_told(exc)}") from exc
         except _MAY_HAVE_LEFT as exc:
             raise ReplyLost(f"{call}: {_told(exc)}") from exc
         finally:
             self._used_at = loop.time()
+            pool.users -= 1
+            if pool.retired and not pool.users:
+                await pool.transport.aclose()
         return Response(status=reply.status_code, body=body, headers=reply.headers, request=str(call))
+
+    def _retire(self, pool: _Pool) -> None:
+        # httpcore 1.0 keeps the place of a request that is cancelled at a bad moment, for ever.
+        # Twenty of those, and no order finds a connection: so such a pool takes no more requests.
+        if pool is self._pool and self._given is None:
+            pool.retired = True
+            self._pool = _Pool(_new_transport())
 
     def _request(self, call: _Call) -> httpx.Request:
         headers = self._common_headers()
@@ -292,6 +313,13 @@ class HttpClient:
                 await asyncio.sleep(warm.every - idle)
 
 
+@attrs.define(eq=False)
+class _Pool:
+    transport: httpx.AsyncBaseTransport
+    users: int = 0
+    retired: bool = False
+
+
 @attrs.frozen
 class _Body:
     content: bytes
@@ -306,9 +334,25 @@ class _Call:
     body: _Body | None = None
     family: str = ""
     headers: Mapping[str, str] | None = None
+    progress: Progress | None = None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path.partition('?')[0]}"
+
+
+async def _body(reply: httpx.Response, progress: Progress | None) -> bytes:
+    if progress is None:
+        return await reply.aread()
+    length = reply.headers.get("content-length", "")
+    total = int(length) if length.isdecimal() else None
+    chunks = []
+    try:
+        async for chunk in reply.aiter_bytes():
+            chunks.append(chunk)
+            progress(reply.num_bytes_downloaded, total)
+    finally:
+        await reply.aclose()
+    return b"".join(chunks)
 
 
 def _json(value: Any) -> _Body | None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import Final
 
 import attrs
@@ -56,19 +56,19 @@ class RateLimiter:
             RateLimited: The wait would be longer than ``patience`` seconds; no place was taken.
             ConfigurationError: Nobody stated limits for ``family``.
         """
-        gate = self._gates.get(family)
-        if gate is None:
-            raise self._unknown(family)
+        try:
+            gate = self._gates[family]
+        except KeyError:
+            raise self._unknown(family) from None
         if gate.leader is None and gate.take(self._monotonic()):
             return
         await gate.wait(urgent=urgent, patience=patience)
 
     def pause(self, family: str, seconds: float) -> None:
         """Let nobody of this family through for ``seconds`` from now; a longer pause stays."""
-        gate = self._gates.get(family)
-        if gate is None:
+        if family not in self._gates:
             raise self._unknown(family)
-        gate.closed_until = max(gate.closed_until, self._monotonic() + seconds)
+        self._gates[family].close_until(self._monotonic() + seconds)
 
     def _unknown(self, family: str) -> ConfigurationError:
         return ConfigurationError(f"no rate limits are stated for {family!r}; known: {', '.join(sorted(self._gates))}")
@@ -83,26 +83,6 @@ def retry_after(header: str | None) -> float | None:
     return max(0.0, seconds) if isfinite(seconds) else None
 
 
-class _History:
-    """When the last ``limit`` requests went through, for one window."""
-
-    __slots__ = ("limit", "seconds", "times")
-
-    def __init__(self, window: Window) -> None:
-        self.limit = window.limit
-        self.seconds = window.seconds
-        self.times: deque[float] = deque(maxlen=window.limit)
-
-    def delay(self, now: float, *, ahead: int) -> float:
-        """Return the seconds until a request with ``ahead`` others before it may go."""
-        missing = len(self.times) + ahead - self.limit
-        if missing < 0:
-            return 0.0
-        rounds, index = divmod(missing, self.limit)
-        leaves = self.times[index] if index < len(self.times) else now
-        return leaves + self.seconds * (rounds + 1) - now
-
-
 class _Gate:
     """The windows of one family and those who wait at them.
 
@@ -111,29 +91,33 @@ class _Gate:
     """
 
     def __init__(self, family: str, windows: Sequence[Window], clock: Clock) -> None:
-        self.closed_until = float("-inf")
         self.leader: asyncio.Future[bool] | None = None
         self._family = family
         self._clock = clock
-        self._histories = tuple(_History(window) for window in windows)
+        self._free_at = -inf
+        self._rings = tuple((deque[float](maxlen=each.limit), each.limit, each.seconds) for each in windows)
         self._urgent: deque[asyncio.Future[bool]] = deque()
         self._normal: deque[asyncio.Future[bool]] = deque()
 
     def take(self, now: float) -> bool:
         """Take a place if one is free at this instant."""
-        if now < self.closed_until - _INSTANT:
+        if now < self._free_at - _INSTANT:
             return False
-        for history in self._histories:
-            times = history.times
-            if len(times) == history.limit and now < times[0] + history.seconds - _INSTANT:
-                return False
-        for history in self._histories:
-            history.times.append(now)
+        free_at = -inf
+        for passed, limit, seconds in self._rings:
+            passed.append(now)
+            if len(passed) == limit and passed[0] + seconds > free_at:
+                free_at = passed[0] + seconds
+        self._free_at = free_at
         return True
 
-    def delay(self, now: float, *, ahead: int = 0) -> float:
+    def close_until(self, instant: float) -> None:
+        """Leave no place free before ``instant``."""
+        self._free_at = max(self._free_at, instant)
+
+    def delay(self, now: float, *, ahead: int) -> float:
         """Return the seconds until a place is free for whoever has ``ahead`` others before it."""
-        return max(self.closed_until - now, 0.0, *(each.delay(now, ahead=ahead) for each in self._histories))
+        return max(0.0, self._free_at - now, *(_delay(*ring, now=now, ahead=ahead) for ring in self._rings))
 
     async def wait(self, *, urgent: bool, patience: float | None) -> None:
         """Queue up; return when let through."""
@@ -162,7 +146,7 @@ class _Gate:
         while True:
             now = self._clock.monotonic()
             if not self.take(now):
-                await self._clock.sleep(self.delay(now))
+                await self._clock.sleep(self._free_at - now)
                 continue
             first = self._first()
             if first is ticket or first is None:
@@ -182,3 +166,12 @@ class _Gate:
         self.leader = next(waiting, None)
         if self.leader is not None:
             self.leader.set_result(True)
+
+
+def _delay(passed: deque[float], limit: int, seconds: float, *, now: float, ahead: int) -> float:
+    missing = len(passed) + ahead - limit
+    if missing < 0:
+        return 0.0
+    rounds, index = divmod(missing, limit)
+    leaves = passed[index] if index < len(passed) else now
+    return leaves + seconds * (rounds + 1) - now

@@ -56,7 +56,10 @@ class RetryPolicy:
 
 @attrs.frozen(kw_only=True)
 class KeepWarm:
-    """A cheap GET now and then, so that neither side lets the idle connection go."""
+    """A cheap GET now and then, so that neither side lets the idle connection go.
+
+    Any answer will do. Rate limits do not count it.
+    """
 
     path: str
     every: float = attrs.field(default=15.0, validator=attrs.validators.gt(0))

@@ -57,7 +57,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         plain = value.isascii() and value.isprintable() and value == value.strip()
         if not plain or not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError(
-                f"header {name!r} begins or ends with a blank, or has a character HTTP forbids; copy the credential again"
+                f"header {name!r} ends in a blank or has a character HTTP forbids; copy the credential again"
             )
 
 

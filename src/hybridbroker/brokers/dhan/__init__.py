@@ -37,10 +37,25 @@ def _open_broker(context: OpenContext) -> DhanBroker:
     return DhanBroker(settings, instruments=context.instruments, clock=context.clock)
 
 
+def _listings() -> Any:
+    from hybridbroker.brokers.dhan.instruments import listings
+
+    return listings()
+
+
+def _charges() -> Any:
+    from hybridbroker.brokers.dhan.charges import ROWS
+    from hybridbroker.simulation.statutory import schedule_with
+
+    return schedule_with(ROWS, name="dhan")
+
+
 PLUGIN = BrokerPlugin(
     name="dhan",
     title="Dhan",
     capabilities=CAPABILITIES,
     settings=_settings,
     open_broker=_open_broker,
+    listings=_listings,
+    charges=_charges,
 )

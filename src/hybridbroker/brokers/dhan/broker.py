@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Final, Self
 
 import attrs
-import httpx
 
 from hybridbroker.brokers.dhan import CAPABILITIES, wire
 from hybridbroker.brokers.dhan.auth import AccessToken
@@ -60,8 +59,6 @@ class DhanBroker:
       from anywhere. Do not go on sending after that.
     - A token found expired by its own date is refused here with `TokenExpired`, unsent.
     - What an instrument registry does not know shows as an `Instrument` of kind ``UNLISTED``.
-
-    ``transport`` replaces the network in tests.
     """
 
     name = NAME
@@ -73,7 +70,6 @@ class DhanBroker:
         *,
         instruments: InstrumentLookup,
         clock: Clock,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         settings.require()
         self._settings = settings
@@ -85,7 +81,6 @@ class DhanBroker:
             token=self._token,
             clock=clock,
             keep_warm_seconds=settings.keep_warm_seconds,
-            transport=transport,
         )
         self._book = Book(self._rest, instruments=instruments, clock=clock)
         self._changes: Counter[str] = Counter()

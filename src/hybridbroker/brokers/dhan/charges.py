@@ -12,7 +12,9 @@ from hybridbroker.simulation.charges import ChargeRow, Part, Per
 __all__ = ["ROWS"]
 
 _SINCE: Final = date(2024, 10, 1)
-_TABLE: Final = "Dhan's price table (October 2024), copied at stockandcommodity.com/?p=1714; dhan.co/pricing was not readable"
+_TABLE: Final = (
+    "Dhan's price table (October 2024), copied at stockandcommodity.com/?p=1714; dhan.co/pricing was not readable"
+)
 
 ROWS: Final = (
     ChargeRow(

@@ -32,6 +32,7 @@ __all__ = ["Fault", "fault_in", "read_error", "write_error"]
 
 _UNAUTHORIZED: Final = 401
 _LONGEST: Final = 300
+_LARGEST_CODE: Final = 10**9
 
 
 @attrs.frozen(kw_only=True)
@@ -104,10 +105,11 @@ def _message(body: Mapping[str, object]) -> str:
 
 def _text(value: object) -> str:
     """Return ``value`` as one short printable line; it goes into messages and logs."""
-    if value is None:
+    if isinstance(value, int) and abs(value) < _LARGEST_CODE:
+        return str(value)
+    if not isinstance(value, str):
         return ""
-    text = value if isinstance(value, str) else repr(value)
-    return "".join(each if each.isprintable() else " " for each in text[:_LONGEST]).strip()
+    return "".join(each if each.isprintable() else " " for each in value[:_LONGEST]).strip()
 
 
 def _token(fault: Fault) -> HybridBrokerError:
@@ -124,7 +126,8 @@ def _plan(fault: Fault) -> HybridBrokerError:
 
 def _address(fault: Fault) -> HybridBrokerError:
     return StaticIpRequired(
-        f"Dhan takes orders only from the address registered at web.dhan.co -> My Profile -> Access DhanHQ APIs: {fault}"
+        "Dhan takes orders only from the address registered at web.dhan.co -> My Profile -> Access DhanHQ APIs: "
+        f"{fault}"
     )
 
 

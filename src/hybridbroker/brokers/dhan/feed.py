@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final
+
+import attrs
+import msgspec
 
 from hybridbroker.brokers.dhan import mapping
 from hybridbroker.brokers.dhan.auth import AccessToken
 from hybridbroker.brokers.dhan.wire import OrderAlert
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.orders import Order, OrderType, Product, Side, Validity
+from hybridbroker.domain.orders import Order, OrderStatus, OrderType, Product, Side, Validity
 from hybridbroker.errors import WireFormatError
 
 __all__ = ["login_frame", "order_from_alert", "read_frame", "segment_of"]
-
-T = TypeVar("T")
 
 _LOGIN: Final = 42
 _SEGMENTS: Final = {
@@ -65,7 +66,7 @@ def read_frame(frame: str | bytes) -> OrderAlert | None:
         WireFormatError: It cannot be read; the message holds nothing of its content.
     """
     try:
-        parsed = json.loads(frame)
+        parsed = msgspec.json.decode(frame)
     except (ValueError, RecursionError):
         raise WireFormatError(f"a frame of {len(frame)} characters is not JSON") from None
     if not isinstance(parsed, Mapping):
@@ -94,41 +95,51 @@ def order_from_alert(alert: OrderAlert, *, instrument: Instrument | None, known:
     Raises:
         WireFormatError: A code nobody documented.
     """
-    what = f"update of order {alert.order_no}"
-    where = instrument or (known and known.instrument)
-    side = _told(_SIDE, alert.txn_type, known and known.side, what)
-    kind = _told(_TYPE, alert.order_type, known and known.type, what)
-    product = _told(_PRODUCT, alert.product, known and known.product, what)
-    validity = _told(_VALIDITY, alert.validity, known and known.validity, what)
-    quantity = alert.quantity or (known and known.quantity)
-    if not (where and side and kind and product and validity and quantity):
+    base = known or _first_sight(alert, instrument=instrument)
+    if base is None:
         return None
-    told = alert.traded_qty if alert.traded_qty is not None or known is None else known.filled_quantity
+    what = f"update of order {alert.order_no}"
+    quantity = alert.quantity or base.quantity
+    told = base.filled_quantity if alert.traded_qty is None and known is not None else alert.traded_qty
     filled = mapping.units_filled(told, alert.status, quantity)
     status = mapping.status_from_wire(alert.status, quantity=quantity, filled=filled)
-    return Order(
-        id=alert.order_no,
-        client_order_id=mapping.identifier(alert.correlation_id) or (known and known.client_order_id),
-        instrument=where,
-        side=side,
-        type=kind,
-        product=product,
-        validity=validity,
+    trigger = alert.trigger_price
+    return attrs.evolve(
+        base,
+        client_order_id=mapping.identifier(alert.correlation_id) or base.client_order_id,
+        instrument=instrument or base.instrument,
+        type=mapping.look_up(_TYPE, alert.order_type, what=what) if alert.order_type else base.type,
+        product=mapping.look_up(_PRODUCT, alert.product, what=what) if alert.product else base.product,
+        validity=mapping.look_up(_VALIDITY, alert.validity, what=what) if alert.validity else base.validity,
         quantity=quantity,
         filled_quantity=filled,
-        price=mapping.money(alert.price) if alert.price is not None else known and known.price,
-        trigger_price=mapping.money(alert.trigger_price)
-        if alert.trigger_price is not None
-        else known and known.trigger_price,
-        average_price=mapping.money(alert.avg_traded_price) or (known and known.average_price),
+        price=base.price if alert.price is None else mapping.money(alert.price),
+        trigger_price=base.trigger_price if trigger is None else mapping.money(trigger),
+        average_price=mapping.money(alert.avg_traded_price) or base.average_price,
         status=status,
         reason=mapping.reason(alert.reason_description, status),
-        placed_at=mapping.instant(alert.order_date_time) or (known and known.placed_at),
+        placed_at=mapping.instant(alert.order_date_time) or base.placed_at,
         updated_at=mapping.instant(alert.last_updated_time),
-        exchange_order_id=mapping.identifier(alert.exch_order_no) or (known and known.exchange_order_id),
+        exchange_order_id=mapping.identifier(alert.exch_order_no) or base.exchange_order_id,
         raw=alert.status,
     )
 
 
-def _told(table: Mapping[str, T], text: str | None, fallback: T | None, what: str) -> T | None:
-    return mapping.look_up(table, text.upper(), what=what) if text else fallback
+def _first_sight(alert: OrderAlert, *, instrument: Instrument | None) -> Order | None:
+    """Return what never changes of an order that nobody has seen before, or None where that is not all there."""
+    if instrument is None or alert.quantity is None:
+        return None
+    if not (alert.txn_type and alert.order_type and alert.product and alert.validity):
+        return None
+    what = f"update of order {alert.order_no}"
+    return Order(
+        id=alert.order_no,
+        client_order_id=None,
+        instrument=instrument,
+        side=mapping.look_up(_SIDE, alert.txn_type, what=what),
+        type=mapping.look_up(_TYPE, alert.order_type, what=what),
+        product=mapping.look_up(_PRODUCT, alert.product, what=what),
+        validity=mapping.look_up(_VALIDITY, alert.validity, what=what),
+        quantity=alert.quantity,
+        status=OrderStatus.UNKNOWN,
+    )

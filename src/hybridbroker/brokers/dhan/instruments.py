@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -43,18 +44,16 @@ _COMPACT: Final = (
 _FREEZE: Final = "SM_FREEZE_QTY"
 """Newer and undocumented; used where it is there."""
 
-_SEGMENTS: Final = {
-    ("NSE", "E"): ("NSE_EQ", Exchange.NSE),
-    ("BSE", "E"): ("BSE_EQ", Exchange.BSE),
-    ("NSE", "D"): ("NSE_FNO", Exchange.NSE),
-    ("BSE", "D"): ("BSE_FNO", Exchange.BSE),
-    ("NSE", "I"): ("IDX_I", Exchange.NSE),
-    ("BSE", "I"): ("IDX_I", Exchange.BSE),
-}
+_NAME: Final = "dhan"
+_CASH: Final = {("NSE", "E"): ("NSE_EQ", Exchange.NSE), ("BSE", "E"): ("BSE_EQ", Exchange.BSE)}
+_DERIVATIVES: Final = {("NSE", "D"): ("NSE_FNO", Exchange.NSE), ("BSE", "D"): ("BSE_FNO", Exchange.BSE)}
+_INDICES: Final = {("NSE", "I"): ("IDX_I", Exchange.NSE), ("BSE", "I"): ("IDX_I", Exchange.BSE)}
 _RIGHTS: Final = {"CE": OptionRight.CALL, "PE": OptionRight.PUT}
 _KINDS: Final = {"ES": InstrumentKind.EQUITY, "ETF": InstrumentKind.ETF} | dict.fromkeys(
     ("CB", "DBT", "DEB", "GB", "PTC", "TB"), InstrumentKind.DEBT
 )
+_TEST: Final = "test symbol"
+_NO_TICK: Final = Decimal("0.05")
 _NOTHING: Final = frozenset({"", "NA", "0"})
 _CONTRACT: Final = re.compile(r"(?P<underlying>.+)-[A-Z][a-z]{2}\d{4}-(?:FUT|[\d.]+-(?:CE|PE))")
 
@@ -73,7 +72,7 @@ class DhanListings:
         """Read CSV masters; a compact file beside a detailed one only lends it missing tickers."""
         tables = [_open(path) for path in files]
         detailed = [table for table in tables if table.layout is _DETAILED]
-        lent: dict[tuple[str, str, str], str] = {}
+        lent: dict[tuple[str, ...], str] = {}
         if detailed:
             for table in tables:
                 if table.layout is _COMPACT:
@@ -104,12 +103,14 @@ class _Table:
     layout: tuple[str, ...]
     columns: int
     pick: Callable[[list[str]], tuple[str, ...]]
+    place: Callable[[list[str]], tuple[str, ...]]
+    """Exchange and segment of a row."""
     rows: Iterator[list[str]]
 
 
 def _open(path: Path) -> _Table:
     body = read_master(path)
-    text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", errors="replace", newline="")
+    text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", errors="replace")
     first = text.readline()
     delimiter = "\t" if first.count("\t") > first.count(",") else ","
     header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
@@ -123,20 +124,24 @@ def _open(path: Path) -> _Table:
     # What a layout lacks is read from one more, empty, column that each row is given.
     wanted += [len(header)] * (len(_DETAILED) - len(layout))
     wanted.append(header.index(_FREEZE) if _FREEZE in header else len(header))
-    return _Table(path, layout, len(header), itemgetter(*wanted), csv.reader(text, delimiter=delimiter))
+    # Without a quote in the file, splitting is what csv.reader does, at half the time.
+    plain = b'"' not in body
+    rows = (line[:-1].split(delimiter) for line in text) if plain else csv.reader(text, delimiter=delimiter)
+    return _Table(path, layout, len(header), itemgetter(*wanted), itemgetter(*wanted[:2]), iter(rows))
 
 
-def _tickers(table: _Table) -> Iterator[tuple[tuple[str, str, str], str]]:
+def _tickers(table: _Table) -> Iterator[tuple[tuple[str, ...], str]]:
     for row in table.rows:
-        if len(row) == table.columns:
+        if len(row) == table.columns and table.place(row) in _CASH:
             row.append("")
-            exchange, segment, native, *_, ticker, _, _, _ = table.pick(row)
-            if segment == "E":
-                yield (exchange, segment, native), ticker
+            fields = table.pick(row)
+            yield fields[:3], fields[13]
 
 
 class _Reader:
-    def __init__(self, *, tickers: Mapping[tuple[str, str, str], str]) -> None:
+    """Collects the listings of one or more tables."""
+
+    def __init__(self, *, tickers: Mapping[tuple[str, ...], str]) -> None:
         self.rows: list[Listing] = []
         self.seen: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -144,61 +149,63 @@ class _Reader:
         self._tickers = tickers
 
     def read(self, table: _Table) -> None:
-        columns, pick = table.columns, table.pick
-        malformed = total = 0
+        readers: dict[tuple[str, ...], Callable[[tuple[str, ...]], None]] = {}
+        for kinds, read in (
+            (_CASH, self._cash),
+            (_DERIVATIVES, self._contract if table.layout is _COMPACT else self._derivative),
+            (_INDICES, self._index),
+        ):
+            readers |= {where: partial(read, *names) for where, names in kinds.items()}
+        places: Counter[tuple[str, ...]] = Counter()
+        malformed = 0
+        columns, pick, place = table.columns, table.pick, table.place
         try:
             for row in table.rows:
-                if not row:
-                    continue
-                total += 1
                 try:
                     if len(row) != columns:
+                        self.seen["(unreadable)"] += 1
                         raise Malformed("number of columns")
-                    row.append("")
-                    self._row(pick(row), compact=table.layout is _COMPACT)
+                    where = place(row)
+                    places[where] += 1
+                    if (read_row := readers.get(where)) is not None:
+                        row.append("")
+                        read_row(pick(row))
                 except Malformed as exc:
                     self.skipped[f"malformed: {exc}"] += 1
                     malformed += 1
         except csv.Error as exc:
             raise ConfigurationError(f"{table.path}: not readable as CSV ({exc}); download it again") from exc
-        if not total:
+        if not places:
             raise ConfigurationError(f"{table.path}: a header and no rows; download it again")
-        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=total)
+        odd = sum(count for where, count in places.items() if not _is_place(where))
+        refuse_if_mostly_malformed(str(table.path), malformed=malformed + odd, total=places.total() + malformed)
+        for where, count in places.items():
+            self.seen[" ".join(where)] += count
+            if where not in readers:
+                self.skipped[f"segment not carried: {' '.join(where)}"] += count
 
-    def _row(self, fields: tuple[str, ...], *, compact: bool) -> None:
-        exchange_name, letter, native = fields[:3]
-        self.seen[f"{exchange_name} {letter}"] += 1
-        place = _SEGMENTS.get((exchange_name, letter))
-        if place is None:
-            if not (exchange_name.isalpha() and len(letter) == 1):
-                raise Malformed("segment")
+    def _contract(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
+        # The compact layout names the underlying only inside the contract's name, and the
+        # underlying may hold a hyphen itself (BAJAJ-AUTO).
+        contract = _CONTRACT.fullmatch(fields[13])
+        symbol = contract["underlying"] if contract else ""
+        self._derivative(segment, exchange, (*fields[:13], symbol, *fields[14:]))
+
+    def _derivative(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
+        _, _, native, instrument, _, _, lot, expiry, strike, side, tick, _, _, symbol, underlying_id, _, freeze = fields
+        if "NSETEST" in symbol:
+            self.skipped[_TEST] += 1
             return
-        segment, exchange = place
         if not native.isdigit():
             raise Malformed("security id")
-        if "NSETEST" in fields[13] or "NSETEST" in fields[11] or fields[15].startswith("DUMMY"):
-            self.skipped["test symbol"] += 1
-        elif letter == "D":
-            self._derivative(fields, segment, exchange, compact=compact)
-        elif letter == "E":
-            self._cash(fields, segment, exchange)
-        else:
-            self.rows.append(_index(fields, segment, exchange))
-
-    def _derivative(self, fields: tuple[str, ...], segment: str, exchange: Exchange, *, compact: bool) -> None:
-        _, _, native, instrument, _, _, lot, expiry, strike, side, tick, _, _, symbol, underlying_id, _, freeze = fields
-        if compact:
-            contract = _CONTRACT.fullmatch(symbol)
-            symbol = contract["underlying"] if contract else ""
-        if not symbol or symbol == "NA":
+        if symbol in _NOTHING:
             raise Malformed("underlying symbol")
         right = _RIGHTS.get(side)
-        if right is None and not instrument.startswith("FUT"):
+        if not instrument.startswith("FUT" if right is None else "OPT"):
             raise Malformed("option type")
-        if right is not None and not instrument.startswith("OPT"):
-            raise Malformed("instrument")
         self.rows.append(
             Listing(
+                _NAME,
                 segment,
                 native,
                 native,
@@ -216,14 +223,19 @@ class _Reader:
                 right,
             )
         )
-        if instrument.endswith("IDX") and underlying_id:
-            key = BrokerKey(broker="dhan", segment=f"{segment}/underlying", id=underlying_id)
-            self.underlying_ids.setdefault((exchange, symbol), key)
+        if instrument[3:] == "IDX" and (exchange, symbol) not in self.underlying_ids and underlying_id not in _NOTHING:
+            key = BrokerKey(broker=_NAME, segment=f"{segment}/underlying", id=underlying_id)
+            self.underlying_ids[exchange, symbol] = key
 
-    def _cash(self, fields: tuple[str, ...], segment: str, exchange: Exchange) -> None:
+    def _cash(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
         _, _, native, _, kind, series, lot, _, _, _, tick, name, _, ticker, _, isin, _ = fields
+        if "NSETEST" in ticker or isin.startswith("DUMMY"):
+            self.skipped[_TEST] += 1
+            return
+        if not native.isdigit():
+            raise Malformed("security id")
         if ticker in _NOTHING:
-            ticker = self._tickers.get(fields[:3], ticker)
+            ticker = self._tickers.get(fields[:3], "")
         if ticker in _NOTHING:
             raise Malformed("ticker")
         if not series:
@@ -232,6 +244,7 @@ class _Reader:
         stated = _KINDS.get(kind, InstrumentKind.OTHER_CASH)
         self.rows.append(
             Listing(
+                _NAME,
                 segment,
                 native,
                 native,
@@ -246,19 +259,22 @@ class _Reader:
             )
         )
 
+    def _index(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
+        _, _, native, _, _, _, _, _, _, _, tick, name, display, symbol, _, _, _ = fields
+        names = tuple(dict.fromkeys(each for each in (display, name, symbol) if each not in _NOTHING))
+        if not names or not native.isdigit():
+            raise Malformed("index")
+        # Index ticks are in rupees, unlike every other tick of the file, and zero where there is none.
+        step = _NO_TICK if tick in _NOTHING or not tick.strip("0.") else positive(tick, "tick size")
+        ticker = symbol if symbol not in _NOTHING else names[-1]
+        self.rows.append(
+            Listing(
+                _NAME, segment, native, None, exchange, InstrumentKind.INDEX, ticker.upper(), names[0],
+                tick_size=step, also_called=names,
+            )
+        )  # fmt: skip
 
-def _index(fields: tuple[str, ...], segment: str, exchange: Exchange) -> Listing:
-    _, _, native, _, _, _, _, _, _, _, tick, name, display, symbol, _, _, _ = fields
-    names = tuple(dict.fromkeys(each for each in (display, name, symbol) if each not in _NOTHING))
-    if not names:
-        raise Malformed("index name")
-    # Index ticks are in rupees, unlike every other tick of the file, and zero where there is none.
-    try:
-        step = positive(tick, "tick size")
-    except Malformed:
-        step = Decimal("0.05")
-    ticker = symbol if symbol not in _NOTHING else names[-1]
-    return Listing(
-        segment, native, None, exchange, InstrumentKind.INDEX, ticker.upper(), names[0], None, None, 1, step,
-        also_called=names,
-    )  # fmt: skip
+
+def _is_place(where: tuple[str, ...]) -> bool:
+    exchange, segment = where
+    return exchange.isalpha() and len(segment) == 1

@@ -39,8 +39,8 @@ __all__ = [
     "same_terms",
     "status_from_wire",
     "trade_from_wire",
-    "unlisted",
     "units_filled",
+    "unlisted",
 ]
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ _STATUS: Final = {
 _EXPLAINED: Final = frozenset({OrderStatus.REJECTED, OrderStatus.CANCELLED, OrderStatus.EXPIRED})
 _NO_ID: Final = frozenset({"", "0", "NA"})
 _NO_REASON: Final = frozenset({*_NO_ID, "CONFIRMED"})
-_OLDEST_YEAR: Final = 1990
+_YEARS: Final = range(1990, 2200)
 
 
 def order_from_ack(ack: wire.OrderAck, request: OrderRequest, *, at: datetime) -> Order:
@@ -115,7 +115,7 @@ def order_from_ack(ack: wire.OrderAck, request: OrderRequest, *, at: datetime) -
         quantity=request.quantity,
         price=request.price,
         trigger_price=request.trigger_price,
-        status=_STATUS.get(raw, OrderStatus.UNKNOWN),
+        status=status_from_wire(raw, quantity=request.quantity, filled=0),
         placed_at=at,
         raw=raw,
     )
@@ -306,7 +306,7 @@ def reason(text: str | None, status: OrderStatus) -> str | None:
 
 
 def instant(text: str | None) -> datetime | None:
-    """Read a time in IST without zone; a time in the year 1 is Dhan's way of saying "none".
+    """Read a time in IST without zone; a time far from ours (the year 1) is Dhan's way of saying "none".
 
     Raises:
         WireFormatError: It is no time.
@@ -318,6 +318,6 @@ def instant(text: str | None) -> datetime | None:
         read = datetime.fromisoformat(stated.strip())
     except ValueError:
         raise WireFormatError(f"{stated[:40]!r} is no time") from None
-    if read.year < _OLDEST_YEAR:
+    if read.year not in _YEARS:
         return None
     return read if read.tzinfo is not None else read.replace(tzinfo=IST)

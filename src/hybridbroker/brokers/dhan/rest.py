@@ -18,7 +18,6 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 import attrs
-import httpx
 import msgspec
 
 from hybridbroker.brokers.dhan import wire
@@ -52,7 +51,6 @@ class DhanRest:
         token: AccessToken,
         clock: Clock,
         keep_warm_seconds: float = 0.0,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._token = token
         self._clock = clock
@@ -63,7 +61,6 @@ class DhanRest:
             limiter=RateLimiter(LIMITS, clock=clock),
             retry=_Retry(),
             keep_warm=KeepWarm(path="/profile", every=keep_warm_seconds) if keep_warm_seconds else None,
-            transport=transport,
         )
 
     async def __aenter__(self) -> Self:

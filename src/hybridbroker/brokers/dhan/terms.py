@@ -107,7 +107,8 @@ def _check_product(request: OrderRequest) -> None:
         )
     if request.product is Product.MARGIN and cash:
         raise InvalidOrder(
-            f"Dhan's product 'margin' is for derivatives; for {request.instrument.id} use Product.DELIVERY, INTRADAY or MTF"
+            f"Dhan's product 'margin' is for derivatives; for {request.instrument.id} use Product.DELIVERY, "
+            "Product.INTRADAY or Product.MTF"
         )
 
 

@@ -19,8 +19,10 @@ __all__ = ["Funds", "HoldingRow", "OrderAck", "OrderAlert", "OrderRow", "Positio
 
 _MOST_FAULTS: Final = 3
 
-Id = Annotated[str, Field(min_length=1)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """Digits in practice; stays a string."""
+Units = Annotated[int, Field(gt=-(10**12), lt=10**12)]
+Rupees = Annotated[Decimal, Field(gt=-(10**15), lt=10**15)]
 
 
 class _Wire(BaseModel):
@@ -70,36 +72,36 @@ class OrderRow(_Wire):
     validity: str
     trading_symbol: str | None = None
     security_id: Id
-    quantity: int
-    disclosed_quantity: int | None = None
-    price: Decimal | None = None
-    trigger_price: Decimal | None = None
+    quantity: Units
+    disclosed_quantity: Units | None = None
+    price: Rupees | None = None
+    trigger_price: Rupees | None = None
     create_time: str | None = None
     update_time: str | None = None
     drv_expiry_date: str | None = None
-    drv_strike_price: Decimal | None = None
+    drv_strike_price: Rupees | None = None
     oms_error_description: str | None = None
-    average_traded_price: Decimal | None = None
-    filled_qty: int | None = Field(validation_alias=AliasChoices("filledQty", "filled_qty"))
+    average_traded_price: Rupees | None = None
+    filled_qty: Units | None = Field(validation_alias=AliasChoices("filledQty", "filled_qty"))
 
 
 class TradeRow(_Wire):
     """One element of GET ``/trades`` and ``/trades/{orderId}``."""
 
     order_id: Id
-    exchange_trade_id: Id
+    exchange_trade_id: Annotated[str, Field(min_length=1, max_length=64)]
     transaction_type: str
     exchange_segment: str
     product_type: str
     trading_symbol: str | None = None
     security_id: Id
-    traded_quantity: int
-    traded_price: Decimal
+    traded_quantity: Units
+    traded_price: Rupees
     create_time: str | None = None
     update_time: str | None = None
     exchange_time: str | None = None
     drv_expiry_date: str | None = None
-    drv_strike_price: Decimal | None = None
+    drv_strike_price: Rupees | None = None
 
 
 class PositionRow(_Wire):
@@ -109,16 +111,16 @@ class PositionRow(_Wire):
     security_id: Id
     exchange_segment: str
     product_type: str
-    buy_avg: Decimal
-    sell_avg: Decimal
-    cost_price: Decimal | None = None
-    buy_qty: int
-    sell_qty: int
-    net_qty: int
-    realized_profit: Decimal | None = None
-    unrealized_profit: Decimal | None = None
+    buy_avg: Rupees
+    sell_avg: Rupees
+    cost_price: Rupees | None = None
+    buy_qty: Units
+    sell_qty: Units
+    net_qty: Units
+    realized_profit: Rupees | None = None
+    unrealized_profit: Rupees | None = None
     drv_expiry_date: str | None = None
-    drv_strike_price: Decimal | None = None
+    drv_strike_price: Rupees | None = None
 
 
 class HoldingRow(_Wire):
@@ -129,22 +131,22 @@ class HoldingRow(_Wire):
     trading_symbol: str | None = None
     security_id: Id
     isin: str | None = None
-    total_qty: int
-    t1_qty: int | None = None
-    available_qty: int
-    avg_cost_price: Decimal | None = None
-    last_traded_price: Decimal | None = None
+    total_qty: Units
+    t1_qty: Units | None = None
+    available_qty: Units
+    avg_cost_price: Rupees | None = None
+    last_traded_price: Rupees | None = None
 
 
 class Funds(_Wire):
     """GET ``/fundlimit``; the misspelt key is what the wire carries."""
 
-    availabel_balance: Decimal | None = None
-    available_balance: Decimal | None = None
-    sod_limit: Decimal | None = None
-    collateral_amount: Decimal | None = None
-    utilized_amount: Decimal | None = None
-    withdrawable_balance: Decimal | None = None
+    availabel_balance: Rupees | None = None
+    available_balance: Rupees | None = None
+    sod_limit: Rupees | None = None
+    collateral_amount: Rupees | None = None
+    utilized_amount: Rupees | None = None
+    withdrawable_balance: Rupees | None = None
 
 
 class Profile(_Wire):
@@ -180,17 +182,17 @@ class OrderAlert(_Wire):
     txn_type: str | None = None
     order_type: str | None = None
     validity: str | None = None
-    quantity: int | None = None
-    traded_qty: int | None = None
-    price: Decimal | None = None
-    trigger_price: Decimal | None = None
-    avg_traded_price: Decimal | None = None
+    quantity: Units | None = None
+    traded_qty: Units | None = None
+    price: Rupees | None = None
+    trigger_price: Rupees | None = None
+    avg_traded_price: Rupees | None = None
     order_date_time: str | None = None
     last_updated_time: str | None = None
     reason_description: str | None = None
     symbol: str | None = None
     expiry_date: str | None = None
-    strike_price: Decimal | None = None
+    strike_price: Rupees | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, object]) -> Self:

@@ -22,7 +22,7 @@ ROWS: Final = (
         products=frozenset({Product.DELIVERY, Product.MTF}),
         taxed=True,
         valid_from=_SINCE,
-        source=f"{_TABLE}: up to 20 rupees per executed order; an older cap of 2.5 % is gone from the page (unconfirmed)",
+        source=f"{_TABLE}: up to 20 rupees per executed order; older pages capped it at 2.5 % (unconfirmed)",
     ),
     ChargeRow(
         name="Brokerage",

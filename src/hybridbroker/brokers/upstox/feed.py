@@ -11,15 +11,15 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError
 
 from hybridbroker.brokers.upstox import mapping
-from hybridbroker.brokers.upstox.feed_details import MAX_EPOCH_MS, FeedDetails
 from hybridbroker.brokers.upstox.feed_merge import LTPC, Layout, Shape, fill, layout_of
+from hybridbroker.brokers.upstox.feed_tick import MAX_EPOCH_MS, FeedTick
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import from_epoch_ms
 from hybridbroker.domain.instrument import Instrument
@@ -32,8 +32,13 @@ logger = logging.getLogger(__name__)
 
 _KEYS_PER_MESSAGE: Final = 1000
 """Ours: the documentation sets no bound, and a thousand keys are about 25 kB of JSON."""
+_cut: Final = pb.FeedFrame.FromString
+_parse: Final = pb.Feed.FromString
+_new: Final = object.__new__
+_INFINITE: Final = math.inf
 _REFUSALS: Final = frozenset({"failed", "error"})
 _SNAPSHOT: Final = int(pb.initial_feed)
+_LIVE: Final = int(pb.live_feed)
 _PHASES: Final = {number: name for name, number in pb.MarketStatus.items()}
 
 
@@ -74,9 +79,9 @@ class _Entry:
     layout: Layout = LTPC
     shape: Shape = ()
     previous_close: float = 0.0
-    body: bytes = b""
+    feed: pb.Feed | None = None
 
-    def merge(self, feed: pb.Feed, body: bytes, *, fresh: bool) -> str | None:
+    def merge(self, feed: pb.Feed, *, fresh: bool) -> str | None:
         """Take ``feed`` in, filled up with what was known; return why it is not to be delivered."""
         layout = layout_of(feed)
         if layout is None:
@@ -84,18 +89,10 @@ class _Entry:
         part = layout.part(feed)
         if not _is_sane(part.ltpc):
             return "malformed entry"
-        if self.body and not fresh:
-            fill(feed, pb.Feed.FromString(self.body))
-            body = feed.SerializeToString()
-        self.layout, self.shape, self.previous_close, self.body = layout, layout.shape(part), part.ltpc.cp, body
+        if self.feed is not None and not fresh:
+            fill(feed, self.feed)
+        self.layout, self.shape, self.previous_close, self.feed = layout, layout.shape(part), part.ltpc.cp, feed
         return None if part.ltpc.ltp else "no last price"
-
-    def volume_of(self, part: Any) -> int | None:
-        """Return the day's volume; a zero is left out on the wire, so it is one only beside a book."""
-        if not self.layout.has_volume:
-            return None
-        volume: int = part.vtt
-        return volume if volume > 0 or (volume == 0 and self.shape[0]) else None
 
 
 class FeedDecoder:
@@ -134,60 +131,66 @@ class FeedDecoder:
         if isinstance(frame, str):
             return self._text(frame)
         try:
-            cut = pb.FeedFrame.FromString(frame)
+            cut = _cut(frame)
         except DecodeError:
             return self._unreadable(frame)
         events: list[Tick | MarketStatus] = []
-        if cut.HasField("marketInfo"):
+        kind = cut.type
+        if kind != _LIVE and cut.HasField("marketInfo"):
             events.append(_market_status(cut, received_ms))
-        feeds = cut.feeds
-        if not feeds and not events:
-            self.skipped["empty frame"] += 1
-        entries, snapshot = self._entries, cut.type == _SNAPSHOT
-        for key, body in feeds.items():
+        entries, feeds, snapshot = self._entries, cut.feeds, kind == _SNAPSHOT
+        for key in feeds:  # items() of a protobuf map takes twice as long
             entry = entries.get(key)
             if entry is None:
                 self.skipped["unknown key"] += 1
                 continue
-            tick = self._tick(entry, body, received_ms, snapshot)
+            tick = self._tick(entry, feeds[key], received_ms, snapshot)
             if tick is not None:
                 events.append(tick)
+        if not events and not feeds:
+            self.skipped["empty frame"] += 1
         return events
 
     def _tick(self, entry: _Entry, body: bytes, received_ms: int, snapshot: bool) -> Tick | None:  # noqa: FBT001
         try:
-            feed = pb.Feed.FromString(body)
+            feed = _parse(body)
         except DecodeError:
             self.skipped["malformed entry"] += 1
             return None
         part = entry.layout.part(feed)
         ltpc = part.ltpc
         price = ltpc.ltp
-        # An update that has all that the last one had is the whole truth, and is not merged.
+        # An update that has all that the one before had is the whole truth, and needs no merging.
         if snapshot or not price or ltpc.cp != entry.previous_close or entry.layout.shape(part) != entry.shape:
-            reason = entry.merge(feed, body, fresh=snapshot)
+            reason = entry.merge(feed, fresh=snapshot)
             if reason is not None:
                 self.skipped[reason] += 1
                 return None
             part = entry.layout.part(feed)
             ltpc = part.ltpc
             price = ltpc.ltp
-        elif _is_sane(ltpc):
-            entry.body = body
-        else:
+        quantity, traded_ms = ltpc.ltq, ltpc.ltt
+        if not (0 < price < _INFINITE and quantity >= 0 and 0 <= traded_ms < MAX_EPOCH_MS):
             self.skipped["malformed entry"] += 1
             return None
-        return Tick(
-            entry.instrument,
-            price,
-            ltpc.ltq or None,
-            ltpc.ltt or None,
-            received_ms,
-            entry.previous_close or None,
-            entry.volume_of(part),
-            snapshot,
-            FeedDetails(entry.instrument, entry.body),
-        )
+        entry.feed = feed
+        volume = part.vtt if entry.layout.has_volume else None
+        if volume is not None and volume <= 0:
+            # Zero is left out on the wire: it is one only beside a book.
+            volume = 0 if volume == 0 and entry.shape[0] else None
+        tick = _new(FeedTick)
+        tick.instrument = entry.instrument
+        tick.last_price = price
+        tick.last_quantity = quantity or None
+        tick.traded_ms = traded_ms or None
+        tick.received_ms = received_ms
+        tick.previous_close = entry.previous_close or None
+        tick.volume = volume
+        tick.is_snapshot = snapshot
+        tick._given = None
+        tick._part = part
+        tick._book = None
+        return tick
 
     def _unreadable(self, frame: bytes) -> list[Tick | MarketStatus]:
         if frame[:1] == b"{":  # no message of this schema begins so

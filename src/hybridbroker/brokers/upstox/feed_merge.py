@@ -16,8 +16,8 @@ from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 
 __all__ = ["LTPC", "Layout", "Shape", "fill", "layout_of"]
 
-Shape = tuple[int, ...]
-"""Which sub-messages a part has, and how many bars."""
+Shape = tuple[bool, ...]
+"""Which sub-messages besides ``ltpc`` a part has; first the one with the book."""
 
 
 @attrs.frozen(eq=False)
@@ -26,11 +26,9 @@ class Layout:
 
     part: Callable[[pb.Feed], Any]
     shape: Callable[[Any], Shape]
-    """Two parts of one shape leave nothing out that the other has."""
     submessages: tuple[str, ...] = ()
     scalars: tuple[tuple[str, ...], ...] = ()
     """Those of one group are told together: a zero beside one that is none is a zero."""
-    has_bars: bool = False
     has_volume: bool = False
 
 
@@ -38,30 +36,32 @@ def _itself(feed: pb.Feed) -> pb.Feed:
     return feed
 
 
-def _nothing(_: pb.Feed) -> Shape:
+def _no_shape(_: pb.Feed) -> Shape:
     return ()
 
 
+# Written out, since these run for every tick and a loop over the names would take twice as long.
 def _market_shape(part: pb.MarketFullFeed) -> Shape:
-    return part.HasField("marketLevel"), part.HasField("optionGreeks"), len(part.marketOHLC.ohlc)
-
-
-def _index_shape(part: pb.IndexFullFeed) -> Shape:
-    return (len(part.marketOHLC.ohlc),)
+    has = part.HasField
+    return has("marketLevel"), has("optionGreeks"), has("marketOHLC")
 
 
 def _greeks_shape(part: pb.FirstLevelWithGreeks) -> Shape:
     return part.HasField("firstDepth"), part.HasField("optionGreeks")
 
 
-LTPC: Final = Layout(_itself, _nothing)
+def _index_shape(part: pb.IndexFullFeed) -> Shape:
+    return (part.HasField("marketOHLC"),)
+
+
+LTPC: Final = Layout(_itself, _no_shape)
 _MARKET: Final = Layout(
     attrgetter("fullFeed.marketFF"),
     _market_shape,
-    submessages=("marketLevel", "optionGreeks"),
+    submessages=("marketLevel", "optionGreeks", "marketOHLC"),
     scalars=(
-        ("atp",),
         ("vtt",),
+        ("atp",),
         ("oi",),
         ("iv",),
         ("tbq", "tsq"),
@@ -69,10 +69,8 @@ _MARKET: Final = Layout(
         ("rp",),
         ("casEligible",),
     ),
-    has_bars=True,
     has_volume=True,
 )
-_INDEX: Final = Layout(attrgetter("fullFeed.indexFF"), _index_shape, has_bars=True)
 _GREEKS: Final = Layout(
     attrgetter("firstLevelWithGreeks"),
     _greeks_shape,
@@ -80,6 +78,7 @@ _GREEKS: Final = Layout(
     scalars=(("vtt",), ("oi",), ("iv",)),
     has_volume=True,
 )
+_INDEX: Final = Layout(attrgetter("fullFeed.indexFF"), _index_shape, submessages=("marketOHLC",))
 
 
 def layout_of(feed: pb.Feed) -> Layout | None:
@@ -96,46 +95,35 @@ def layout_of(feed: pb.Feed) -> Layout | None:
 
 
 def fill(feed: pb.Feed, known: pb.Feed) -> None:
-    """Add to ``feed`` what it leaves out and ``known`` has.
+    """Add to ``feed`` what it leaves out and ``known`` has; sub-messages that it has stay as they are.
 
-    Sub-messages that ``feed`` has replace the known ones whole, bars those of their own
-    interval. Where the two are built differently (the mode has just changed) only what the
-    last trade was is carried over.
+    Where the two are built differently (the mode has just changed) only what the last trade
+    was is carried over.
     """
     layout, old_layout = layout_of(feed), layout_of(known)
     if layout is None or old_layout is None:
         return
     part, old = layout.part(feed), old_layout.part(known)
-    partial = _fill_ltpc(part.ltpc, old.ltpc)
+    is_partial = _fill_ltpc(part.ltpc, old.ltpc)
     if layout is not old_layout:
         return
     for name in layout.submessages:
         if old.HasField(name) and not part.HasField(name):
             getattr(part, name).CopyFrom(getattr(old, name))
-            partial = True
-    if layout.has_bars:
-        partial |= _fill_bars(part.marketOHLC, old.marketOHLC)
-    if partial:
+            is_partial = True
+    if is_partial:
         _fill_scalars(part, old, layout.scalars)
 
 
 def _fill_ltpc(ltpc: pb.LTPC, old: pb.LTPC) -> bool:
     """Carry over the last trade where none is told, and the previous close, which holds all day."""
     close = ltpc.cp or old.cp
-    missing = not ltpc.ltp and bool(old.ltp)
-    if missing:
+    is_missing = not ltpc.ltp and bool(old.ltp)
+    if is_missing:
         ltpc.CopyFrom(old)
     if ltpc.cp != close:
         ltpc.cp = close
-    return missing
-
-
-def _fill_bars(bars: pb.MarketOHLC, old: pb.MarketOHLC) -> bool:
-    told = {bar.interval for bar in bars.ohlc}
-    missing = [bar for bar in old.ohlc if bar.interval not in told]
-    if missing:
-        bars.ohlc.extend(missing)
-    return bool(missing)
+    return is_missing
 
 
 def _fill_scalars(part: Any, old: Any, groups: tuple[tuple[str, ...], ...]) -> None:

@@ -24,6 +24,7 @@ __all__ = ["MASTER_URL", "UpstoxListings", "listings"]
 MASTER_URL: Final = "https://assets.upstox.com/market-quote/instruments/exchange/complete.json.gz"
 """Documented: https://upstox.com/developer/api-documentation/instruments (refreshed about 06:00 IST)."""
 
+_NAME: Final = "upstox"
 _CASH: Final = {"NSE_EQ": Exchange.NSE, "BSE_EQ": Exchange.BSE}
 _DERIVATIVES: Final = {"NSE_FO": Exchange.NSE, "BSE_FO": Exchange.BSE}
 _INDEX: Final = {"NSE_INDEX": Exchange.NSE, "BSE_INDEX": Exchange.BSE}
@@ -74,7 +75,7 @@ class UpstoxListings:
         for path in files:
             _read(path, rows=rows, seen=seen, skipped=skipped)
         names = tuple(path.name for path in files)
-        return Listings(broker="upstox", rows=rows, published=published, files=names, read=seen, skipped=skipped)
+        return Listings(broker=_NAME, rows=rows, published=published, files=names, read=seen, skipped=skipped)
 
 
 def listings() -> ListingSource:
@@ -96,6 +97,8 @@ def _read(path: Path, *, rows: list[Listing], seen: Counter[str], skipped: Count
                 rows.append(_cash(row, segment))
             elif segment in _INDEX:
                 rows.append(_index(row, segment))
+            else:
+                skipped[f"segment not carried: {segment}"] += 1
         except Malformed as exc:
             skipped[f"malformed: {exc}"] += 1
             malformed += 1
@@ -124,6 +127,7 @@ def _cash(row: _Row, segment: str) -> Listing:
     known = is_isin(isin)
     series = _text(row.instrument_type, "instrument type")
     return Listing(
+        _NAME,
         segment,
         row.instrument_key,
         _token(row),
@@ -146,6 +150,7 @@ def _derivative(row: _Row, segment: str) -> Listing:
     if right is None and row.instrument_type != "FUT":
         raise Malformed("instrument type")
     return Listing(
+        _NAME,
         segment,
         row.instrument_key,
         token,
@@ -171,8 +176,8 @@ def _index(row: _Row, segment: str) -> Listing:
         raise Malformed("instrument key")
     others = tuple(other for other in (row.name, row.trading_symbol) if other)
     return Listing(
-        segment, key, None, _INDEX[segment], InstrumentKind.INDEX, name.upper(), row.name or name, also_called=others
-    )
+        _NAME, segment, key, None, _INDEX[segment], InstrumentKind.INDEX, name.upper(), row.name or name, also_called=others
+    )  # fmt: skip
 
 
 def _text(value: str | None, field: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -133,7 +134,10 @@ class Emulator(ABC):
         fault = self.faults.take(request.method, request.path)
         if is_socket:
             if fault is None or not await self._spoil_handshake(fault, peer, receive, send):
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, _refusing(send))
+            # uvicorn complains of a refused handshake unless its connection is gone by now.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             return
         if fault is None:
             await self._serve(scope, _replay(body, receive), send)
@@ -141,11 +145,8 @@ class Emulator(ABC):
             await self._spoil(fault, scope, body, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.market.busy += 1
-        try:
+        with self.market.answering():
             await self._app(scope, receive, send)
-        finally:
-            self.market.busy -= 1
 
     async def _spoil(self, fault: Fault, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         await self._pause(fault.before)
@@ -188,7 +189,7 @@ class Emulator(ABC):
             if fault.status is None:
                 return False
             for message in self._answer(fault):
-                await send({**message, "type": f"websocket.{message['type']}"})
+                await _refusing(send)({**message, "type": f"websocket.{message['type']}"})
             return True
         while (await receive())["type"] != "websocket.disconnect":
             pass
@@ -215,6 +216,18 @@ async def _body(receive: Receive) -> bytes:
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def _refusing(send: Send) -> Send:
+    """Leave the length of a refusal's body to uvicorn, of which old releases would state it twice."""
+
+    async def shortened(message: Message) -> None:
+        if message["type"] == "websocket.http.response.start":
+            headers = [pair for pair in message["headers"] if pair[0].lower() != b"content-length"]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return shortened
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

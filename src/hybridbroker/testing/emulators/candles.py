@@ -152,7 +152,7 @@ def read_candles(path: Path) -> list[Bar]:
         bars = sorted(_bars(rows), key=lambda bar: bar.start_ms)
     except (ValueError, TypeError, KeyError):
         raise ConfigurationError(
-            f'{path} is no candle file: expected {{"data": {{"candles": [[time, open, high, low, close, volume, oi], …]}}}}'
+            f'{path} is no candle file: expected Upstox JSON, {{"data": {{"candles": [[time, open, high, …], …]}}}}'
         ) from None
     if not bars:
         raise ConfigurationError(f"{path} holds no candles; choose a span with trading days")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ _PRICES: Final = {
     "NSE:ICICIBANK": 1380.0,
     "NSE:NIFTY 50:INDEX": 25_000.0,
 }
-_YIELDS: Final = 16
+_YIELDS: Final = 32
 _LONG_SILENCE_MS: Final = 3_600_000
 _DEPTH: Final = 5
 
@@ -67,11 +68,9 @@ class EmulatedMarket:
     ) -> None:
         self.listed = tuple(listed)
         self.speed = speed
-        self.status: int = pb.NORMAL_OPEN
+        self.status: pb.MarketStatus = pb.NORMAL_OPEN
         """Phase of every segment, as the feed numbers it."""
         self.steps_done = 0
-        self.busy = 0
-        """Requests that emulators are answering now."""
         self._by_key = {each.upstox_key: each for each in self.listed}
         self._by_id = {(each.dhan_segment, each.dhan_id): each for each in self.listed}
         self._by_instrument = {each.instrument.id: each for each in self.listed}
@@ -84,6 +83,10 @@ class EmulatedMarket:
         self._today: dict[str, MinuteBars] = {}
         self._feeds: dict[str, pb.Feed] = {key: book.entry() for key, book in self._books.items()}
         self._task: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+        self._answering = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self._audience = 0
         self._heard = asyncio.Event()
         self.clock: Clock = _MarketClock(self, self._real)
@@ -141,11 +144,10 @@ class EmulatedMarket:
                 raise ConfigurationError(f"{path} holds daily bars; a market day is played from minute bars")
         dates = sorted({day[0].start.date() for each in by_instrument.values() for day in each})
         played = set(dates if days is None else dates[-days:])
-        plan: list[dict[ListedInstrument, Sequence[Bar]]] = []
-        for wanted in sorted(played):
-            plan.append(
-                {listed: day for listed, each in by_instrument.items() for day in each if day[0].start.date() == wanted}
-            )
+        plan = [
+            {listed: day for listed, each in by_instrument.items() for day in each if day[0].start.date() == wanted}
+            for wanted in sorted(played)
+        ]
         history = {
             listed.upstox_key: [bar for day in each if day[0].start.date() < min(played) for bar in day]
             for listed, each in by_instrument.items()
@@ -293,6 +295,18 @@ class EmulatedMarket:
         else:
             self._heard.clear()
 
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Tell that a request is being answered; at full speed the market waits for it."""
+        self._answering += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._quiet.set()
+
     async def step(self) -> bool:
         """Do the next step; False says that there was none left."""
         for step in self._steps:
@@ -308,9 +322,11 @@ class EmulatedMarket:
         """Run in the background; more than once is once. `stop` ends it and tells what went wrong."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(wait=True))
+            self._task.add_done_callback(lambda _: self._over.set())
 
     async def finished(self) -> None:
-        """Wait until a market that plays has played everything."""
+        """Wait until playing has ended, even if it has not begun yet; raises what went wrong."""
+        await self._over.wait()
         if self._task is not None:
             await asyncio.shield(self._task)
 
@@ -361,10 +377,9 @@ class EmulatedMarket:
                 await self._settle()
 
     async def _settle(self) -> None:
-        for _ in range(_YIELDS):
+        for _ in range(_YIELDS if self._audience else 1):
             await asyncio.sleep(0)
-        while self.busy:
-            await asyncio.sleep(0)
+        await self._quiet.wait()
 
     async def _do(self, step: Step) -> None:
         if step.status == pb.NORMAL_OPEN and from_epoch_ms(step.at_ms).date() > self.now.date():

@@ -74,7 +74,7 @@ def feed_frames(entries: Sequence[tuple[str, pb.Feed]], *, at_ms: int, snapshot:
         yield message.SerializeToString()
 
 
-def market_info(status: int, *, at_ms: int) -> bytes:
+def market_info(status: pb.MarketStatus, *, at_ms: int) -> bytes:
     """Encode the message that tells every segment's phase."""
     message = pb.FeedResponse(type=pb.market_info, currentTs=at_ms)
     message.marketInfo.segmentStatus.update(dict.fromkeys(SEGMENTS, status))

@@ -25,8 +25,7 @@ class _Pair:
     def end(self, *, reset: bool) -> None:
         for writer in self.writers:
             if reset:
-                writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                writer.transport.abort()
+                _reset(writer)
             else:
                 writer.close()
         for task in self.tasks:
@@ -108,7 +107,7 @@ class TcpProxy:
                 raise ConnectionRefusedError
             upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self.target_port)
         except OSError:
-            _Pair(writer, writer).end(reset=True)
+            _reset(writer)
             return
         pair = _Pair(writer, upstream_writer)
         loop = asyncio.get_running_loop()
@@ -131,5 +130,12 @@ class TcpProxy:
                 await writer.drain()
             await self._open.wait()
             writer.write_eof()
+        except ConnectionResetError:
+            _reset(writer)
         except OSError:
             writer.transport.abort()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()

@@ -36,6 +36,7 @@ class LoopbackServer:
             # The class named "websockets" is the deprecated one.
             ws="websockets-sansio",
             ws_per_message_deflate=False,
+            interface="asgi3",
             lifespan="off",
             log_config=None,
             log_level="warning",
@@ -53,7 +54,8 @@ class LoopbackServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, self.port))
         self.port = listener.getsockname()[1]
-        self._config.load() if not self._config.loaded else None
+        if not self._config.loaded:
+            self._config.load()
         self._server = uvicorn.Server(self._config)
         self._server.lifespan = self._config.lifespan_class(self._config)
         await self._server.startup(sockets=[listener])
@@ -83,11 +85,12 @@ class LoopbackServer:
         With ``reset`` the client gets a TCP reset, otherwise an orderly end.
         """
         dropped = 0
-        for connection in tuple(self._server.server_state.connections) if self._server else ():
+        connections: tuple[Any, ...] = tuple(self._server.server_state.connections) if self._server else ()
+        for connection in connections:
             if peer is not None and connection.client != peer:
                 continue
             dropped += 1
-            transport: Any = connection.transport
+            transport = connection.transport
             if reset:
                 transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 transport.abort()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import attrs
 import msgspec
 
 from hybridbroker.clock import IST, to_epoch_ms
+from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.book import Book
@@ -26,7 +27,6 @@ __all__ = ["Recording", "Step", "play_bars", "session_bounds", "walk"]
 _OPENS: Final = time(9, 15)
 _CLOSES: Final = time(15, 30)
 _MINUTES: Final = 375
-_SATURDAY: Final = 5
 
 
 @attrs.frozen
@@ -35,7 +35,7 @@ class Step:
 
     at_ms: int
     updates: tuple[tuple[ListedInstrument, pb.Feed], ...] = ()
-    status: int | None = None
+    status: pb.MarketStatus | None = None
     """The phase that every segment enters, as the feed numbers it."""
 
 
@@ -76,7 +76,7 @@ def _when(trade: _Trade) -> int:
 
 
 def _trades(listed: ListedInstrument, bars: Sequence[Bar]) -> Iterator[_Trade]:
-    length = min((b.start_ms - a.start_ms for a, b in zip(bars, bars[1:], strict=False)), default=MINUTE_MS)
+    length = min((b.start_ms - a.start_ms for a, b in pairwise(bars)), default=MINUTE_MS)
     for bar in bars:
         extremes = (bar.low, bar.high) if bar.close >= bar.open else (bar.high, bar.low)
         path = (bar.open, *extremes, bar.close)
@@ -103,12 +103,10 @@ def walk(
     out on volume, and falls again, so that a moving-average crossover has something to find.
     """
     rng = random.Random(f"{seed}{listed.upstox_key}")  # noqa: S311 - a reproducible market, no secret
+    calendar = TradingCalendar()
     days = [day]
     while len(days) <= history_days:
-        before = days[-1] - timedelta(days=1)
-        days.append(before)
-        while days[-1].weekday() >= _SATURDAY:
-            days[-1] -= timedelta(days=1)
+        days.append(calendar.previous_session(days[-1]).date)
     price = start_price
     past: list[Bar] = []
     for each in reversed(days[1:]):
@@ -128,7 +126,7 @@ def _walk_day(
 ) -> list[Bar]:
     opens, _ = session_bounds(day)
     plan = [(drift / (part * _MINUTES), busy) for part, drift, busy in shape for _ in range(math.ceil(part * _MINUTES))]
-    bars = []
+    bars: list[Bar] = []
     for minute, (drift, busy) in enumerate(plan[:_MINUTES]):
         pace = 1.0 + 1.5 * math.cos(math.pi * minute / _MINUTES) ** 2
         points = [price := price * math.exp(drift / 3 + rng.gauss(0, 0.00018)) for _ in range(3)]
@@ -162,7 +160,7 @@ class Recording:
     _lines: Sequence[tuple[int, _Line]]
 
     @classmethod
-    def read(cls, *paths: Path) -> Recording:
+    def open(cls, *paths: Path) -> Recording:
         """Read recordings in mode full, merged by time (``.gz`` allowed).
 
         Each line is either one entry with ``instrumentKey`` and the recorder's

@@ -193,9 +193,9 @@ class UpstoxEmulator(Emulator):
         finally:
             self._sockets.discard(socket)
             self.dropped += socket.dropped
-            self._count_audience(socket, before=bool(socket.modes), after=False)
+            self._count_audience(before=bool(socket.modes), after=False)
 
-    def _count_audience(self, socket: FeedSocket, *, before: bool, after: bool) -> None:
+    def _count_audience(self, *, before: bool, after: bool) -> None:
         if before != after:
             self.market.audience(1 if after else -1)
         if after and self._autoplay:
@@ -215,7 +215,7 @@ class UpstoxEmulator(Emulator):
             entries = [(key, in_mode(feed, mode)) for key in known if (feed := self.market.feed(key)) is not None]
             for frame in feed_frames(entries, at_ms=self.market.now_ms, snapshot=True, batch=self.batch):
                 socket.put(frame)
-        self._count_audience(socket, before=before, after=bool(socket.modes))
+        self._count_audience(before=before, after=bool(socket.modes))
 
     async def _on_step(self, step: Step) -> None:
         for socket in tuple(self._sockets):

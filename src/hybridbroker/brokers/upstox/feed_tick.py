@@ -1,0 +1,212 @@
+"""A tick that owns its message: the headline is read at delivery, the rest when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
+from hybridbroker.clock import from_epoch_ms
+from hybridbroker.domain.instrument import Instrument, InstrumentKind
+from hybridbroker.domain.market import Auction, Candle, Depth, DepthLevel, Greeks, Tick, TickDetails
+
+__all__ = ["MAX_EPOCH_MS", "FeedTick", "Part"]
+
+Part: TypeAlias = pb.Feed | pb.FirstLevelWithGreeks | pb.MarketFullFeed | pb.IndexFullFeed
+"""The message of one instrument that holds ``ltpc`` and what goes with it; ``Feed`` itself in mode ltpc."""
+
+MAX_EPOCH_MS: Final = 4_102_444_800_000
+"""The year 2100: a later instant on the wire is noise, and this is far below where datetimes end."""
+
+_Market: Final = pb.MarketFullFeed
+_new: Final = object.__new__
+_DERIVATIVES: Final = frozenset({InstrumentKind.FUTURE, InstrumentKind.OPTION})
+
+
+class FeedTick(Tick):
+    """A `Tick` whose details are read from its message at each access, the book only once.
+
+    The message was parsed from a copy of one instrument's bytes, so a tick that is kept never
+    keeps the frame it came in. It is built by `new_tick`; one built by its constructor, as
+    ``attrs.evolve`` does, has the ``details`` it was given.
+    """
+
+    __slots__ = ("_book", "_given", "_part")
+
+    _book: Depth | None
+    _given: TickDetails | None
+    _part: Part
+
+    @property
+    def details(self) -> TickDetails:
+        """All details at once."""
+        if self._given is None:
+            return TickDetails(
+                average_price=self.average_price,
+                open_interest=self.open_interest,
+                total_buy_quantity=self.total_buy_quantity,
+                total_sell_quantity=self.total_sell_quantity,
+                depth=self.depth,
+                day=self.day,
+                minute=self.minute,
+                greeks=self.greeks,
+                auction=self.auction,
+            )
+        return self._given
+
+    @details.setter
+    def details(self, details: TickDetails) -> None:
+        self._given = details
+
+    @property
+    def average_price(self) -> float | None:
+        """The day's volume-weighted average, rupees."""
+        if self._given is not None:
+            return self._given.average_price
+        return (self._part.atp or None) if isinstance(self._part, pb.MarketFullFeed) else None
+
+    @property
+    def open_interest(self) -> float | None:
+        """Open contracts, in units; None on cash and indices."""
+        if self._given is not None:
+            return self._given.open_interest
+        if not isinstance(self._part, pb.MarketFullFeed | pb.FirstLevelWithGreeks):
+            return None
+        is_zero = _has_book(self._part) and self.instrument.kind in _DERIVATIVES
+        return self._part.oi if self._part.oi or is_zero else None
+
+    @property
+    def total_buy_quantity(self) -> float | None:
+        """Units waiting on the buy side of the whole book."""
+        if self._given is not None:
+            return self._given.total_buy_quantity
+        part = self._part
+        return part.tbq if isinstance(part, pb.MarketFullFeed) and (part.tbq or _has_book(part)) else None
+
+    @property
+    def total_sell_quantity(self) -> float | None:
+        """Units waiting on the sell side of the whole book."""
+        if self._given is not None:
+            return self._given.total_sell_quantity
+        part = self._part
+        return part.tsq if isinstance(part, pb.MarketFullFeed) and (part.tsq or _has_book(part)) else None
+
+    @property
+    def depth(self) -> Depth | None:
+        """The visible book."""
+        if self._given is not None:
+            return self._given.depth
+        if self._book is None:
+            self._book = _depth(self._part)
+        return self._book
+
+    @property
+    def day(self) -> Candle | None:
+        """The running bar of the day."""
+        return self._bar("1d") if self._given is None else self._given.day
+
+    @property
+    def minute(self) -> Candle | None:
+        """The newest one-minute bar of the feed; it may still be running."""
+        return self._bar("I1") if self._given is None else self._given.minute
+
+    @property
+    def greeks(self) -> Greeks | None:
+        """Option sensitivities; cash carries an empty message, which says nothing."""
+        if self._given is not None:
+            return self._given.greeks
+        if not isinstance(self._part, pb.MarketFullFeed | pb.FirstLevelWithGreeks):
+            return None
+        told = self._part.optionGreeks
+        if not (told.delta or told.theta or told.gamma or told.vega or told.rho):
+            return None
+        return Greeks(
+            delta=told.delta,
+            theta=told.theta,
+            gamma=told.gamma,
+            vega=told.vega,
+            rho=told.rho,
+            implied_volatility=self._part.iv or None,
+        )
+
+    @property
+    def auction(self) -> Auction | None:
+        """The call auction while it has an equilibrium; a reference price alone is none, it holds all day."""
+        if self._given is not None:
+            return self._given.auction
+        part = self._part
+        told = part.ltpc.iep.value if part is not None else 0.0
+        if not isinstance(part, pb.MarketFullFeed):
+            return Auction(price=told) if told else None
+        if not (told or part.iep or part.ieq or part.iiqTotal):
+            return None
+        return Auction(
+            price=part.iep or told or None,
+            quantity=part.ieq or None,
+            reference_price=part.rp or None,
+            imbalance=part.iiqTotal,
+            market_imbalance=part.iiqM,
+            eligible=part.casEligible,
+        )
+
+    def _bar(self, interval: str) -> Candle | None:
+        """Return the last bar of ``interval``; one without prices or with an impossible time is none."""
+        if not isinstance(self._part, pb.MarketFullFeed | pb.IndexFullFeed):
+            return None
+        bar = next((each for each in reversed(self._part.marketOHLC.ohlc) if each.interval == interval), None)
+        return None if bar is None else _candle(bar, self.instrument)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        headline = (self.instrument, self.last_price, self.last_quantity, self.traded_ms, self.received_ms)
+        return Tick, (*headline, self.previous_close, self.volume, self.is_snapshot, self.details)
+
+
+def _has_book(part: pb.MarketFullFeed | pb.FirstLevelWithGreeks) -> bool:
+    """Say whether scalars at zero are zeros: they are left out on the wire, so only beside a book."""
+    return part.HasField("marketLevel") if isinstance(part, pb.MarketFullFeed) else part.HasField("firstDepth")
+
+
+def _depth(part: Part | None) -> Depth | None:
+    if type(part) is _Market:
+        quotes = part.marketLevel.bidAskQuote[:]
+        return _book(quotes) if quotes or part.HasField("marketLevel") else None
+    if isinstance(part, pb.FirstLevelWithGreeks) and part.HasField("firstDepth"):
+        return _book([part.firstDepth])
+    return None
+
+
+def _book(quotes: Iterable[pb.Quote]) -> Depth:
+    """Return both sides without the empty places: a level can be missing on one side or on both.
+
+    Levels are built without ``__init__``, which would take a third of the time.
+    """
+    bids: list[DepthLevel] = []
+    asks: list[DepthLevel] = []
+    for quote in quotes:
+        price = quote.bidP
+        if price > 0:
+            level = _new(DepthLevel)
+            level.price, level.quantity, level.orders = price, quote.bidQ, None
+            bids.append(level)
+        price = quote.askP
+        if price > 0:
+            level = _new(DepthLevel)
+            level.price, level.quantity, level.orders = price, quote.askQ, None
+            asks.append(level)
+    depth = _new(Depth)
+    depth.bids, depth.asks = tuple(bids), tuple(asks)
+    return depth
+
+
+def _candle(bar: pb.OHLC, instrument: Instrument) -> Candle | None:
+    if not (bar.open > 0 and bar.high > 0 and bar.low > 0 and bar.close > 0 and 0 < bar.ts < MAX_EPOCH_MS):
+        return None
+    return Candle(
+        instrument=instrument,
+        start=from_epoch_ms(bar.ts),
+        open=bar.open,
+        high=bar.high,
+        low=bar.low,
+        close=bar.close,
+        volume=bar.vol,
+    )

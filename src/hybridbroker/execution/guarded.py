@@ -1,0 +1,471 @@
+"""A `Broker` that asks your limits first: the only way from a session to a real order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from decimal import Decimal
+from typing import Any, Final, Self
+
+import attrs
+
+from hybridbroker.clock import Clock
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import Instrument
+from hybridbroker.domain.market import Gap
+from hybridbroker.domain.orders import (
+    LimitOrder,
+    MarketOrder,
+    Order,
+    OrderRequest,
+    OrderType,
+    Product,
+    Side,
+    StopLimitOrder,
+    StopMarketOrder,
+    Trade,
+    Validity,
+)
+from hybridbroker.domain.portfolio import Funds, Holding, Position
+from hybridbroker.errors import ConfigurationError, HybridBrokerError, InvalidOrder, RiskRefused, Unsupported
+from hybridbroker.execution.events import tell
+from hybridbroker.execution.flatten import FlattenReport, cancel_all, flatten, is_exposure
+from hybridbroker.execution.guard import (
+    Facts,
+    Limit,
+    Refusal,
+    RiskLimits,
+    entry_refusal,
+    exit_refusal,
+    exitable,
+    needs_price,
+    order_value,
+    pnl,
+)
+from hybridbroker.execution.journalled import JournalledBroker
+from hybridbroker.execution.killswitch import KillSwitch, ServerKillSwitch
+from hybridbroker.execution.metrics import MetricsSnapshot, Stage
+from hybridbroker.execution.prices import LastPrices
+from hybridbroker.execution.records import Entry
+from hybridbroker.protocols import Broker, Capability, QuoteSource
+
+__all__ = ["GuardedBroker"]
+
+logger = logging.getLogger(__name__)
+
+_KINDS: Final[dict[OrderType, type[OrderRequest]]] = {
+    OrderType.MARKET: MarketOrder,
+    OrderType.LIMIT: LimitOrder,
+    OrderType.STOP_LIMIT: StopLimitOrder,
+    OrderType.STOP_MARKET: StopMarketOrder,
+}
+_KILL_POLL: Final = 1.0
+_PNL_AGE: Final = 30.0
+_LASTING: Final = ("daily-loss", "recovery")
+"""Reasons that no override lifts: they go when what they say is no longer so."""
+
+
+class GuardedBroker:
+    """The journalled broker behind a `RiskLimits`.
+
+    An order that a limit refuses may still pass as an exit, when fresh positions (and, for
+    delivery, holdings) show that it can only reduce what is held, whatever else is open.
+    Between the last check and the journalled intent nothing else runs, so that two orders
+    placed at once cannot both use the same room.
+    """
+
+    def __init__(
+        self,
+        broker: JournalledBroker,
+        *,
+        bare: Broker,
+        limits: RiskLimits,
+        clock: Clock,
+        calendar: TradingCalendar | None = None,
+        prices: LastPrices | None = None,
+        quotes: QuoteSource | None = None,
+        kill: KillSwitch | None = None,
+        kill_signal: signal.Signals | None = None,
+    ) -> None:
+        self.limits = limits
+        self.kill_switch = kill or KillSwitch()
+        self._broker = broker
+        self._bare = bare
+        self._clock = clock
+        self._calendar = calendar
+        self._prices = prices or LastPrices(clock)
+        self._quotes = quotes
+        self._kill_signal = kill_signal
+        self._stack = AsyncExitStack()
+
+    @property
+    def name(self) -> str:
+        """Return the broker's name."""
+        return self._broker.name
+
+    @property
+    def capabilities(self) -> Capability:
+        """Return what the broker can do."""
+        return self._broker.capabilities
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._broker)
+            self._broker.keeper.polls_positions = self.limits.max_daily_loss is not None
+            stack.enter_context(self.kill_switch.on_signal(self._kill_signal))
+            if self.kill_switch.path is not None:
+                watch = asyncio.create_task(self._watch_kill(), name="hybridbroker-kill-switch")
+                stack.push_async_callback(_ended, watch)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    # Writes.
+
+    async def place_order(self, request: OrderRequest) -> Order:
+        """Check an order against the limits, then journal and send it, once.
+
+        Raises:
+            RiskRefused: A limit says no; its name is in ``limit``, the numbers are in the
+                message. Nothing was sent, nor written as an intent.
+        """
+        metrics, started = self._broker.metrics, self._clock.monotonic()
+        since_read = self._prices.since_read()
+        if since_read is not None:
+            metrics.took(Stage.DECIDED, since_read)
+        price = await self._price(request)
+        await self._refresh_pnl()
+        is_exit = False
+        refusal = entry_refusal(request, self.limits, self._facts(request, price))
+        if refusal is not None:
+            is_exit = await self._is_exit(request)
+            refusal = exit_refusal(request, self.limits, Facts(price=price)) if is_exit else refusal
+        if refusal is not None:
+            self._refuse(refusal, request)
+        metrics.took(Stage.CHECKED, self._clock.monotonic() - started)
+        order = await self._broker.place(
+            request,
+            value=order_value(request, price),
+            urgent=is_exit
+            or self._claimable(request, self._broker.keeper.positions, (), before={}) >= request.quantity,
+            last_look=None if is_exit else self._last_look,
+        )
+        metrics.took(Stage.TOTAL, self._clock.monotonic() - started)
+        return order
+
+    async def modify_order(
+        self,
+        order_id: str,
+        *,
+        quantity: int | None = None,
+        price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        validity: Validity | None = None,
+    ) -> Order:
+        """Check the order as it would be against the limits, then change it, once.
+
+        A change that only lowers the quantity is never refused.
+        """
+        entry = self._broker.ledger.by_order_id(order_id)
+        order = None if entry is None else self._broker.ledger.latest(entry.client_order_id)
+        order = order or await self._broker.order(order_id)
+        only_less = price is None and trigger_price is None and (quantity or order.quantity) <= order.quantity
+        is_exit = only_less
+        if not only_less:
+            amended = _amended(order, quantity=quantity, price=price, trigger_price=trigger_price)
+            is_exit = await self._check_change(amended, order)
+        return await self._broker.modify(
+            order_id,
+            quantity=quantity,
+            price=price,
+            trigger_price=trigger_price,
+            validity=validity,
+            urgent=is_exit,
+            last_look=None if is_exit else self._last_look,
+        )
+
+    async def _check_change(self, amended: OrderRequest, order: Order) -> bool:
+        """Refuse a change that the limits do not allow; say whether the order is an exit."""
+        market = await self._price(amended)
+        await self._refresh_pnl()
+        entry = self._broker.ledger.by_order_id(order.id)
+        facts = self._facts(amended, market)
+        counted = entry.value if entry is not None and entry.value is not None else Decimal(0)
+        facts = attrs.evolve(
+            facts, twin=None, placed_within_minute=0, unresolved=(), value_today=facts.value_today - counted
+        )
+        refusal = entry_refusal(amended, self.limits, facts)
+        if refusal is None:
+            return False
+        is_exit = await self._is_exit(amended, besides=entry)
+        refusal = exit_refusal(amended, self.limits, Facts(price=market)) if is_exit else refusal
+        if refusal is not None:
+            self._refuse(refusal, amended)
+        return is_exit
+
+    async def cancel_order(self, order_id: str) -> Order:
+        """Cancel; no limit stands in the way."""
+        return await self._broker.cancel_order(order_id)
+
+    # Reads.
+
+    async def order(self, order_id: str) -> Order:
+        """Return one order of today; see `OrderBook.order`."""
+        return await self._broker.order(order_id)
+
+    async def find_order(self, client_order_id: str) -> Order | None:
+        """Return the order that carries this id; see `OrderBook.find_order`."""
+        return await self._broker.find_order(client_order_id)
+
+    async def orders(self) -> Sequence[Order]:
+        """Return all orders of today; see `OrderBook.orders`."""
+        return await self._broker.orders()
+
+    async def trades(self) -> Sequence[Trade]:
+        """Return all executions of today; see `OrderBook.trades`."""
+        return await self._broker.trades()
+
+    def order_updates(self) -> AbstractAsyncContextManager[AsyncIterator[Order | Gap]]:
+        """Stream every change of every order; see `JournalledBroker.order_updates`."""
+        return self._broker.order_updates()
+
+    async def positions(self) -> Sequence[Position]:
+        """Return today's positions; see `Portfolio.positions`."""
+        return await self._broker.positions()
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Return shares held; see `Portfolio.holdings`."""
+        return await self._broker.holdings()
+
+    async def funds(self) -> Funds:
+        """Return what can be spent; see `Portfolio.funds`."""
+        return await self._broker.funds()
+
+    # The person in charge.
+
+    def unresolved(self) -> Sequence[Entry]:
+        """Return the orders that may be live without the broker having shown them."""
+        return self._broker.unresolved()
+
+    def snapshot(self) -> MetricsSnapshot:
+        """Return counts, latencies and the state of things at this instant."""
+        snapshot = self._broker.snapshot()
+        return attrs.evolve(snapshot, stopped=self._stopped())
+
+    def override(self, instrument: Instrument | str | None = None, *, reason: str) -> Sequence[str]:
+        """Let entries go on upon your own responsibility, and return what was lifted, in words.
+
+        With an instrument: although orders on it may be live. Without: although entries were
+        stopped after a check of the positions, an adopted or a missing order, or `flatten`;
+        the broker's positions count as right from then on. ``reason`` goes into the journal.
+        A daily loss limit and the kill switch are not lifted by this.
+        """
+        if not reason.strip():
+            raise InvalidOrder("say why in reason=; it goes into the journal")
+        if instrument is not None:
+            ledger, lifted = self._broker.ledger, []
+            for entry in ledger.unresolved():
+                if entry.instrument == str(instrument) and not entry.overridden:
+                    ledger.override(entry, reason)
+                    lifted.append(f"order {entry.client_order_id} may be live")
+            return lifted
+        stops = self._broker.stops
+        reasons = {key: why for key, why in stops.reasons.items() if key not in _LASTING}
+        if "positions" in reasons:
+            self._broker.keeper.accept_positions(why=reason)
+        for key in reasons:
+            stops.lift(key, why=reason)
+        return list(reasons.values())
+
+    async def flatten(self, *, within: float = 30.0) -> FlattenReport:
+        """Cancel every open order, close every position of the day, verify; entries stay stopped until `override`."""
+        self._broker.stops.stop("flatten", "the account was flattened; override() lets entries go on", kept=False)
+        return await flatten(self._broker, clock=self._clock, price=self._last_price, within=within)
+
+    async def kill(self, reason: str, *, at_broker: bool = False) -> Sequence[Order]:
+        """Throw the kill switch and cancel the open entries; return the orders that are still open.
+
+        Orders that protect a position (exits) are left alone; `flatten` ends those too.
+        ``at_broker`` throws the broker's own switch as well, after that.
+
+        Raises:
+            Unsupported: The broker has no switch of its own; ours is thrown all the same.
+        """
+        self.kill_switch.engage(reason)
+        still_open = await self._cancel_entries()
+        if at_broker:
+            if not isinstance(self._bare, ServerKillSwitch):
+                raise Unsupported(f"{self.name} has no kill switch here; ours is thrown")
+            await self._bare.activate_kill_switch()
+        return still_open
+
+    # Gathering facts.
+
+    def _facts(self, request: OrderRequest, price: Decimal | None) -> Facts:
+        ledger, limits, instrument = self._broker.ledger, self.limits, request.instrument
+        stale_for = None
+        if limits.max_data_age is not None and price is None:
+            stale_for = self._prices.stale_for(instrument, after=limits.max_data_age)
+        return Facts(
+            stopped=self._stopped(),
+            unresolved=[e for e in ledger.unresolved() if e.instrument == instrument.id and not e.overridden],
+            price=price,
+            stale_for=stale_for,
+            is_open=self._is_open(instrument),
+            placed_within_minute=ledger.placed_within_minute(),
+            value_today=Decimal(0) if limits.max_day_value is None else ledger.value_today(),
+            instruments_held=frozenset() if limits.max_open_positions is None else self._held(),
+            pnl=None if limits.max_daily_loss is None else self._pnl(),
+            twin=None if limits.duplicate_window is None else ledger.twin(request, within=limits.duplicate_window),
+        )
+
+    def _stopped(self) -> Mapping[str, str]:
+        thrown = self.kill_switch.reason
+        reasons = self._broker.stops.reasons
+        return reasons if thrown is None else {**reasons, "kill-switch": f"the kill switch is thrown: {thrown}"}
+
+    def _last_look(self) -> None:
+        """Refuse what became forbidden while it waited for the write rate."""
+        stopped = self._stopped()
+        if stopped:
+            raise RiskRefused(f"entries are stopped: {'; '.join(stopped.values())}", limit=Limit.STOPPED)
+
+    def _is_open(self, instrument: Instrument) -> bool | None:
+        if self._calendar is None:
+            return None
+        try:
+            return self._calendar.is_open(self._clock.now(), segment=instrument.segment, exchange=instrument.exchange)
+        except (ConfigurationError, Unsupported) as exc:
+            logger.warning("whether %s trades now is not known: %s", instrument.id, exc)
+            return None
+
+    async def _price(self, request: OrderRequest) -> Decimal | None:
+        """Return a fresh market price: the stream's, else a quote where the verdict depends on it."""
+        known = self._prices.price(request.instrument, max_age=self.limits.max_data_age)
+        if known is not None or self._quotes is None or not needs_price(request, self.limits):
+            return known
+        try:
+            quotes = await self._quotes.quotes([request.instrument])
+        except HybridBrokerError as exc:
+            logger.warning("no quote of %s: %s", request.instrument.id, exc)
+            return None
+        quote = quotes.get(request.instrument)
+        return None if quote is None else request.instrument.price(quote.last_price)
+
+    def _last_price(self, instrument: Instrument) -> Decimal | None:
+        return self._prices.price(instrument, max_age=None)
+
+    def _held(self) -> frozenset[str]:
+        keeper, ledger = self._broker.keeper, self._broker.ledger
+        since = keeper.positions_at
+        held = {each.instrument.id for each in keeper.positions if is_exposure(each)}
+        for entry in ledger.entries():
+            if entry.may_trade or (entry.filled_quantity and (since is None or entry.changed_at >= since)):
+                held.add(entry.instrument)
+        return frozenset(held)
+
+    async def _refresh_pnl(self) -> None:
+        limits, at = self.limits, self._broker.keeper.positions_at
+        wanted = limits.max_daily_loss is not None or (limits.max_open_positions is not None and at is None)
+        if not wanted or (at is not None and (self._clock.now() - at).total_seconds() <= _PNL_AGE):
+            return
+        try:
+            await self._broker.positions()
+        except HybridBrokerError as exc:
+            logger.warning("the positions could not be read: %s", exc)
+
+    def _pnl(self) -> Decimal | None:
+        keeper = self._broker.keeper
+        if keeper.positions_at is None or (self._clock.now() - keeper.positions_at).total_seconds() > _PNL_AGE:
+            return None
+        today = pnl(keeper.positions, self._prices.prices())
+        most = self.limits.max_daily_loss
+        if most is not None and -today >= most:
+            self._broker.stops.stop(
+                "daily-loss", f"today's loss of {-today:,.2f} rupees reached the limit of {most:,.2f}", day_only=True
+            )
+        return today
+
+    # Exits.
+
+    async def _is_exit(self, request: OrderRequest, *, besides: Entry | None = None) -> bool:
+        """Say whether the order can only reduce what is held, by positions read for the purpose."""
+        before = {each.client_order_id: each.filled_quantity for each in self._broker.ledger.entries()}
+        try:
+            positions = await self._broker.positions()
+            sells_shares = request.product is Product.DELIVERY and request.side is Side.SELL
+            holdings = await self._broker.holdings() if sells_shares else ()
+        except HybridBrokerError as exc:
+            logger.warning("whether an order is an exit could not be read: %s", exc)
+            return False
+        return self._claimable(request, positions, holdings, before=before, besides=besides) >= request.quantity
+
+    def _claimable(
+        self,
+        request: OrderRequest,
+        positions: Sequence[Position],
+        holdings: Sequence[Holding],
+        *,
+        before: Mapping[str, int],
+        besides: Entry | None = None,
+    ) -> int:
+        claimed = sum(
+            each.remaining + each.filled_quantity - before.get(each.client_order_id, each.filled_quantity)
+            for each in self._broker.ledger.entries()
+            if (each.instrument, each.side, each.product) == (request.instrument.id, request.side, request.product)
+            and each != besides
+        )
+        return exitable(request, positions=positions, holdings=holdings, claimed=claimed)
+
+    # Stopping.
+
+    async def _watch_kill(self) -> None:
+        """Cancel the open entries when the switch is thrown from outside; real time, whatever the clock."""
+        was_thrown = self.kill_switch.reason is not None
+        while True:
+            await asyncio.sleep(_KILL_POLL)
+            reason = self.kill_switch.reason
+            if reason is not None and not was_thrown:
+                tell("kill-switch-seen", level=logging.WARNING, reason=reason)
+                await self._cancel_entries()
+            was_thrown = reason is not None
+
+    async def _cancel_entries(self) -> Sequence[Order]:
+        try:
+            held = {(p.instrument.id, p.product): p.quantity for p in await self._broker.positions() if is_exposure(p)}
+            return await cancel_all(self._broker, spare=lambda order: _protects(order, held))
+        except HybridBrokerError as exc:
+            logger.warning("cancelling the open entries failed: %s", exc)
+            return ()
+
+    def _refuse(self, refusal: Refusal, request: OrderRequest) -> None:
+        self._broker.metrics.count("refused")
+        tell("order-refused", instrument=request.instrument.id, limit=refusal.limit.value, reason=refusal.message)
+        raise RiskRefused(refusal.message, limit=refusal.limit.value)
+
+
+def _protects(order: Order, held: Mapping[tuple[str, Product], int]) -> bool:
+    """Say whether an open order reduces a position."""
+    return held.get((order.instrument.id, order.product), 0) * order.side.sign < 0
+
+
+def _amended(
+    order: Order, *, quantity: int | None, price: Decimal | None, trigger_price: Decimal | None
+) -> OrderRequest:
+    terms: dict[str, Any] = {"price": price or order.price, "trigger_price": trigger_price or order.trigger_price}
+    kind = _KINDS[order.type]
+    if kind in {MarketOrder, StopMarketOrder}:
+        terms.pop("price")
+    if kind in {MarketOrder, LimitOrder}:
+        terms.pop("trigger_price")
+    return kind(order.instrument, order.side, quantity=quantity or order.quantity, product=order.product, **terms)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

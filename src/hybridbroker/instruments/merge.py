@@ -1,0 +1,102 @@
+"""One set of terms out of several brokers' rows for the same instrument: the stricter value, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Final
+
+import attrs
+
+from hybridbroker.domain.instrument import InstrumentKind
+from hybridbroker.instruments.listings import Listing
+
+__all__ = ["Irreconcilable", "disagreements", "merge"]
+
+_FARTHEST_TICKS: Final = 100
+"""Exchanges step a tick up or down with the price; a hundredfold is a damaged row."""
+
+
+class Irreconcilable(ValueError):  # noqa: N818 - it names what the rows are
+    """No value satisfies both rows; ``args`` are the field and the values."""
+
+
+def merge(rows: Sequence[Listing]) -> Listing:
+    """Return the terms every broker can take, names from the first row, whose master is the youngest.
+
+    - tick size: the smallest one that is a multiple of each, so that a price on it is good at every broker;
+    - lot size: equal for derivatives; for cash the smallest common multiple;
+    - freeze quantity: the smallest published, rounded down to whole lots;
+    - ISIN, series, symbol: the first row's.
+
+    Raises:
+        Irreconcilable: Lots of a derivative differ, or ticks differ a hundredfold.
+    """
+    first = rows[0]
+    lot = first.lot_size
+    tick = first.tick_size
+    freeze = first.freeze_quantity
+    for row in rows[1:]:
+        if row.lot_size != lot:
+            lot = _common_lot(first, row, lot)
+        if row.tick_size != tick and first.kind is not InstrumentKind.INDEX:
+            tick = _common_tick(tick, row.tick_size)
+        if row.freeze_quantity is not None:
+            freeze = row.freeze_quantity if freeze is None else min(freeze, row.freeze_quantity)
+    if freeze is not None and freeze % lot:
+        if freeze < lot:
+            raise Irreconcilable("freeze quantity", freeze, f"lot {lot}")
+        freeze -= freeze % lot
+    kind = first.kind
+    if any(row.kind is InstrumentKind.ETF for row in rows):
+        kind = InstrumentKind.ETF
+    isin = first.isin or next((row.isin for row in rows if row.isin is not None), None)
+    if (lot, tick, freeze, kind, isin) == (
+        first.lot_size,
+        first.tick_size,
+        first.freeze_quantity,
+        first.kind,
+        first.isin,
+    ):
+        return first
+    return attrs.evolve(first, lot_size=lot, tick_size=tick, freeze_quantity=freeze, kind=kind, isin=isin)
+
+
+def disagreements(rows: Sequence[Listing]) -> Iterator[tuple[str, str]]:
+    """Yield field and values of what the rows say differently, without being another instrument for it."""
+    first = rows[0]
+    for row in rows[1:]:
+        if row.tick_size != first.tick_size and first.kind is not InstrumentKind.INDEX:
+            yield "tick size", f"{row.tick_size} and {first.tick_size}"
+        if row.lot_size != first.lot_size:
+            yield "lot size", f"{row.lot_size} and {first.lot_size}"
+        if row.series != first.series:
+            yield "series", f"{row.series} and {first.series}"
+        if first.kind is InstrumentKind.INDEX:
+            continue
+        if row.symbol != first.symbol:
+            yield "symbol", f"{row.symbol} and {first.symbol}"
+        if row.isin != first.isin:
+            yield "ISIN", f"{row.isin} and {first.isin}"
+        if row.token != first.token:
+            yield "token", f"{row.token} and {first.token}"
+
+
+def _common_lot(first: Listing, row: Listing, lot: int) -> int:
+    if first.expiry is not None:
+        raise Irreconcilable("lot size", row.lot_size, lot)
+    return math.lcm(lot, row.lot_size)
+
+
+def _common_tick(one: Decimal, other: Decimal) -> Decimal:
+    scale = 10 ** max(0, -_exponent(one), -_exponent(other))
+    common = Decimal(math.lcm(int(one * scale), int(other * scale))) / scale
+    if common > min(one, other) * _FARTHEST_TICKS:
+        raise Irreconcilable("tick size", other, one)
+    return max(one, other) if common == max(one, other) else common
+
+
+def _exponent(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return exponent if isinstance(exponent, int) else 0

@@ -1,0 +1,218 @@
+"""The registry's daily life: today's build if there is one, else a new one, else the last good one and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from hybridbroker.clock import IST, Clock
+from hybridbroker.errors import ConfigurationError, HybridBrokerError, WireFormatError
+from hybridbroker.instruments import store
+from hybridbroker.instruments.join import join
+from hybridbroker.instruments.listings import Listings, ListingSource, MasterFile, Progress
+from hybridbroker.plugins import find_broker, installed_brokers
+
+__all__ = ["PUBLISHED_AT", "cache_folder", "installed_sources", "newest_build", "refresh", "todays_build"]
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED_AT: Final = time(6, 0)
+"""IST; masters are republished about then (documented by Upstox, unconfirmed for Dhan)."""
+_ASK_AGAIN: Final = timedelta(minutes=30)
+"""How soon to ask once more for a master that was not republished when it should have been."""
+_KEPT: Final = 5
+_LARGEST_LOSS: Final = 0.2
+_LOCK_PATIENCE: Final = 300.0
+_LOCK_PAUSE: Final = 0.25
+_BUILDS: Final = "instruments-*.sqlite"
+
+
+def cache_folder() -> Path:
+    """Return where this user's builds and masters are kept; ``$HYBRIDBROKER_CACHE`` names another place."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("HYBRIDBROKER_CACHE")
+    return (Path(given) if given else user_cache_path("hybridbroker", appauthor=False)) / "instruments"
+
+
+def installed_sources() -> dict[str, ListingSource]:
+    """Return every installed broker's master, by the broker's name.
+
+    Raises:
+        ConfigurationError: A plugin does not load, or offers something that is no `ListingSource`.
+    """
+    sources: dict[str, ListingSource] = {}
+    for name in installed_brokers():
+        listings = find_broker(name).listings
+        if listings is None:
+            continue
+        source = listings()
+        if not isinstance(source, ListingSource):
+            raise ConfigurationError(f"broker {name!r}: listings() gives no ListingSource but {type(source).__name__}")
+        sources[name] = source
+    return sources
+
+
+def newest_build(folder: Path) -> Path | None:
+    """Return the build made last; their names sort by time."""
+    return max(folder.glob(_BUILDS), default=None)
+
+
+async def todays_build(
+    folder: Path, sources: Mapping[str, ListingSource], *, clock: Clock, progress: Progress | None = None
+) -> Path:
+    """Return a build to use now: of today if that can be had, else the last good one, with a warning.
+
+    One process at a time refreshes; others wait for it and use what it made.
+
+    Raises:
+        HybridBrokerError: There is no build at all and none can be made.
+    """
+    found = newest_build(folder)
+    if found is not None and _is_fresh(found, now=clock.now()):
+        return found
+    try:
+        async with _only_one(folder, clock=clock):
+            found = newest_build(folder)
+            if found is None or not _is_fresh(found, now=clock.now()):
+                found = await refresh(folder, sources, clock=clock, progress=progress)
+    except HybridBrokerError as exc:
+        if found is None:
+            raise
+        logger.warning("keeping the instruments of %s (%s): %s", _made_at(found), found, exc)
+    return found
+
+
+async def refresh(
+    folder: Path, sources: Mapping[str, ListingSource], *, clock: Clock, progress: Progress | None = None
+) -> Path:
+    """Download what changed, build, and return the build's path; whatever fails leaves the last build as it was.
+
+    Raises:
+        NetworkError: A master could not be had.
+        ConfigurationError: A master is not what it should be, or there is no source.
+        WireFormatError: A master lost more than a fifth of its rows since the last build.
+    """
+    if not sources:
+        raise ConfigurationError("no installed broker publishes an instrument master; give files instead")
+    files: dict[str, Sequence[MasterFile]] = {}
+    for name, source in sources.items():
+        place = folder / "masters" / name
+        place.mkdir(parents=True, exist_ok=True)
+        files[name] = await source.download(place, clock=clock, progress=progress)
+    now = clock.now()
+    last = newest_build(folder)
+    state = _state_of(files)
+    if last is not None and _meta(last).get("state") == state:
+        os.utime(last, (now.timestamp(), now.timestamp()))
+        return last
+    target = folder / f"instruments-{now.astimezone(IST):%Y%m%dT%H%M%S}.sqlite"
+    await asyncio.to_thread(_build, target, sources, files, state=state, last=last, now=now)
+    os.utime(target, (now.timestamp(), now.timestamp()))
+    for old in sorted(folder.glob(_BUILDS))[:-_KEPT]:
+        old.unlink(missing_ok=True)
+    return target
+
+
+def _build(
+    target: Path,
+    sources: Mapping[str, ListingSource],
+    files: Mapping[str, Sequence[MasterFile]],
+    *,
+    state: Any,
+    last: Path | None,
+    now: datetime,
+) -> None:
+    masters = [_read(sources[name], each) for name, each in files.items()]
+    if last is not None:
+        _refuse_shrunken(masters, before=_meta(last).get("kept", {}))
+    store.write(target, join(masters), masters, built_at=now, extra={"state": state})
+
+
+def _read(source: ListingSource, files: Sequence[MasterFile]) -> Listings:
+    days = [file.published for file in files]
+    published = min(day for day in days if day is not None) if all(days) else None
+    try:
+        return source.read([file.path for file in files], published=published)
+    except HybridBrokerError:
+        # Whatever it is, it must come again, and not conditionally.
+        for file in files:
+            file.path.unlink(missing_ok=True)
+        raise
+
+
+def _refuse_shrunken(masters: Sequence[Listings], *, before: Mapping[str, int]) -> None:
+    for master in masters:
+        kept = before.get(master.broker, 0)
+        if len(master.rows) < kept * (1 - _LARGEST_LOSS):
+            raise WireFormatError(
+                f"{master.broker}: the new instrument master has {len(master.rows):,} usable rows where the last had "
+                f"{kept:,}; it is not believed"
+            )
+
+
+def _state_of(files: Mapping[str, Sequence[MasterFile]]) -> list[list[Any]]:
+    stats = [(name, file, file.path.stat()) for name, each in sorted(files.items()) for file in each]
+    return [[name, file.path.name, stat.st_size, stat.st_mtime_ns, str(file.published)] for name, file, stat in stats]
+
+
+def _is_fresh(build: Path, *, now: datetime) -> bool:
+    """Say whether the build was checked since masters were last due, and again lately where they are late."""
+    local = now.astimezone(IST)
+    due = datetime.combine(local.date(), PUBLISHED_AT, IST)
+    if local < due:
+        due -= timedelta(days=1)
+    checked = datetime.fromtimestamp(build.stat().st_mtime, IST)
+    if checked < due:
+        return False
+    days = [each["published"] for each in _meta(build).get("masters", [])]
+    late = not all(day is not None and day >= due.date().isoformat() for day in days)
+    return not late or local - checked < _ASK_AGAIN
+
+
+def _made_at(build: Path) -> str:
+    return str(_meta(build).get("built_at"))
+
+
+def _meta(build: Path) -> dict[str, Any]:
+    """Return what a build says about itself; nothing where it cannot be read, so that it is made again."""
+    try:
+        with closing(store.open_readonly(build)) as connection:
+            rows = connection.execute("SELECT name, value FROM meta WHERE name IN ('built_at','kept','masters','state')")
+            return {name: json.loads(value) for name, value in rows}
+    except (ConfigurationError, sqlite3.DatabaseError):
+        return {}
+
+
+@asynccontextmanager
+async def _only_one(folder: Path, *, clock: Clock) -> AsyncIterator[None]:
+    """Hold the folder for this process; SQLite's own file lock ends with its holder, however that ends.
+
+    Raises:
+        ConfigurationError: Another process held it too long, or the folder cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+    except (OSError, sqlite3.OperationalError) as exc:
+        raise ConfigurationError(f"{folder}: cannot be written to ({exc}); set HYBRIDBROKER_CACHE") from exc
+    waited = 0.0
+    with closing(lock):
+        while True:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+                break
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or waited >= _LOCK_PATIENCE:
+                    raise ConfigurationError(f"{folder}: another process is refreshing it ({exc})") from exc
+            await clock.sleep(_LOCK_PAUSE)
+            waited += _LOCK_PAUSE
+        yield

@@ -1,0 +1,461 @@
+"""Finding instruments, and what each broker calls them: from a built file, without ever guessing."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final, Self
+
+import attrs
+
+from hybridbroker.clock import Clock, SystemClock
+from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument, InstrumentKind, OptionRight, Segment
+from hybridbroker.domain.orders import rupees
+from hybridbroker.errors import InstrumentAmbiguous, InstrumentConflict, InstrumentNotFound, InstrumentUnmapped
+from hybridbroker.instruments import store
+from hybridbroker.instruments.builtin import builtin_masters
+from hybridbroker.instruments.identity import instrument_id, strike_text
+from hybridbroker.instruments.join import join
+from hybridbroker.instruments.listings import Listings, Progress
+from hybridbroker.instruments.refresh import cache_folder, installed_sources, todays_build
+from hybridbroker.instruments.report import Coverage
+from hybridbroker.instruments.search import SearchText
+
+__all__ = ["InstrumentRegistry", "KnownConflict", "MasterInfo"]
+
+_CONTRACT: Final = re.compile(r"(?P<symbol>[A-Z0-9&-]+) (?:FUT|(?P<strike>\d+(?:\.\d+)?)(?: (?P<right>CE|PE))?)")
+_REMEMBERED: Final = 8_192
+_DERIVED: Final = frozenset({InstrumentKind.FUTURE, InstrumentKind.OPTION})
+_COLUMNS: Final = (
+    "id, exchange, kind, symbol, name, isin, series, lot_size, tick_size, freeze_quantity, expiry, strike, option_right"
+)
+# Plain dictionaries, because calling an enumeration to find its member costs more than the whole query.
+_EXCHANGES: Final = {str(each): each for each in Exchange}
+_KINDS: Final = {str(each): each for each in InstrumentKind}
+_RIGHTS: Final = {None: None} | {str(each): each for each in OptionRight}
+_SEGMENTS: Final = dict.fromkeys(InstrumentKind, Segment.CASH) | {
+    InstrumentKind.INDEX: Segment.INDEX,
+    InstrumentKind.FUTURE: Segment.DERIVATIVES,
+    InstrumentKind.OPTION: Segment.DERIVATIVES,
+}
+
+
+@attrs.frozen(kw_only=True)
+class MasterInfo:
+    """One broker's master as it went into a build."""
+
+    broker: str
+    files: tuple[str, ...]
+    published: date | None
+    """The day it is of; None where nobody said, and then ``not_after`` bounds it."""
+    not_after: date | None
+    """The earliest expiry inside."""
+
+
+@attrs.frozen(kw_only=True)
+class KnownConflict:
+    """Rows that contradict each other; every id and key of theirs raises `InstrumentConflict`."""
+
+    kind: str
+    message: str
+    ids: tuple[str, ...]
+
+
+class InstrumentRegistry:
+    """An immutable index of instruments; safe to share between tasks and threads.
+
+    It lives in a file, read page by page: opening costs no parsing, and only instruments that
+    were asked for become objects. Names that fit nothing, several things, or something the brokers'
+    lists contradict each other about raise; nothing is ever picked.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, path: Path | None = None) -> None:
+        self.path = path
+        """The file it was opened from; None in memory."""
+        self._connection = connection
+        self._lock = Lock()
+        self._instrument = lru_cache(maxsize=_REMEMBERED)(self._find)
+        self._broker_key = lru_cache(maxsize=_REMEMBERED)(self._find_key)
+        self._id_of_key = lru_cache(maxsize=_REMEMBERED)(self._find_native)
+        self._finalizer = weakref.finalize(self, connection.close)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a file that ``hybridbroker instruments build`` wrote.
+
+        Raises:
+            ConfigurationError: It is missing, damaged, or something else.
+        """
+        place = Path(path)
+        return cls(store.open_readonly(place), path=place)
+
+    @classmethod
+    async def load(
+        cls, *, clock: Clock | None = None, folder: Path | None = None, progress: Progress | None = None
+    ) -> Self:
+        """Open today's build, made from freshly downloaded masters if there is none yet.
+
+        Masters are republished about 06:00 IST; a build made since then is opened as it is. When a
+        refresh fails in whatever way, the last good build is opened and the log says why; ask
+        `is_of` before trading on it. Builds are kept in the user's cache, or in ``folder``.
+
+        Raises:
+            HybridBrokerError: There is no earlier build, and none could be made.
+        """
+        place = folder or cache_folder()
+        build = await todays_build(place, installed_sources(), clock=clock or SystemClock(), progress=progress)
+        return cls.open(build)
+
+    @classmethod
+    def from_listings(cls, masters: Sequence[Listings], *, built_at: datetime | None = None) -> Self:
+        """Join masters into a registry that lives in memory."""
+        connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        outcome = join(masters)
+        store.fill(connection, outcome, masters, built_at=built_at)
+        return cls(connection)
+
+    @classmethod
+    def builtin(cls) -> Self:
+        """Return six well-known NSE shares and the Nifty 50, for which no file is needed."""
+        return cls.from_listings(builtin_masters())
+
+    def close(self) -> None:
+        """Close the file; done at the latest when the registry is collected."""
+        self._finalizer()
+
+    # Looking up one instrument
+
+    def __getitem__(self, id: str) -> Instrument:  # noqa: A002 - the domain's word
+        """Return the instrument with this id.
+
+        Raises:
+            InstrumentNotFound: There is none; the message names similar ones.
+            InstrumentConflict: The brokers' lists contradict each other about it.
+        """
+        return self._instrument(id)
+
+    def __contains__(self, id: object) -> bool:
+        return bool(self._rows("SELECT 1 FROM instrument WHERE id = ?", id))
+
+    def __len__(self) -> int:
+        return int(self._rows("SELECT count(*) FROM instrument")[0][0])
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over all ids, in order."""
+        return iter([id_ for (id_,) in self._rows("SELECT id FROM instrument")])
+
+    def key(self, instrument: Instrument, broker: str) -> BrokerKey:
+        """Return what ``broker`` calls ``instrument``.
+
+        Raises:
+            InstrumentUnmapped: The broker's list has no counterpart.
+            InstrumentConflict: The lists contradict each other about it.
+            InstrumentNotFound: This registry does not have the instrument at all.
+        """
+        return self._broker_key(instrument.id, broker)
+
+    def by_key(self, broker: str, key: str) -> Instrument:
+        """Return what ``broker`` means by ``key``, written as ``str(BrokerKey)``: ``NSE_EQ:2885``, ``NSE_EQ|INE002A01018``.
+
+        Raises:
+            InstrumentNotFound: The broker's list has no such key, or it is of a segment that is not carried.
+            InstrumentConflict: The lists contradict each other about it.
+        """
+        return self._instrument(self._id_of_key(broker, key))
+
+    def equity(self, symbol: str, *, exchange: Exchange | None = None, series: str | None = None) -> Instrument:
+        """Return the cash paper with this ticker; without ``series`` the share is meant where there is one.
+
+        Raises:
+            InstrumentAmbiguous: Several fit (both exchanges list it, or several series); they are named.
+            InstrumentNotFound: None fits.
+            InstrumentConflict: The lists contradict each other about it.
+        """
+        exchanges = [Exchange.NSE, Exchange.BSE] if exchange is None else [exchange]
+        found: list[str] = []
+        for each in exchanges:
+            found += self._cash_ids(each, symbol, series)
+        return self._the_one(found, f"{symbol}{f' of series {series}' if series else ''}")
+
+    def isin(self, isin: str, *, exchange: Exchange | None = None) -> Instrument:
+        """Return the cash paper with this ISIN; most shares have one on each exchange, so name it.
+
+        Raises:
+            InstrumentAmbiguous: It is listed on both exchanges.
+            InstrumentNotFound: No paper has it.
+            InstrumentConflict: The lists contradict each other about it.
+        """
+        rows = self._rows("SELECT id, exchange FROM instrument WHERE isin = ?", isin)
+        found = [id_ for id_, where in rows if exchange is None or where == exchange]
+        for each in [exchange] if exchange is not None else list(Exchange):
+            self._refuse_contested(f"{each}:{isin}")
+        return self._the_one(found, f"ISIN {isin}")
+
+    def future(self, underlying: str, *, expiry: date, exchange: Exchange | None = None) -> Instrument:
+        """Return the future on ``underlying`` (its ticker, such as ``NIFTY``) that expires on ``expiry``."""
+        return self._derivative(InstrumentKind.FUTURE, underlying, exchange, expiry=expiry)
+
+    def option(
+        self,
+        underlying: str,
+        *,
+        expiry: date,
+        strike: Decimal | str | int,
+        right: OptionRight | str,
+        exchange: Exchange | None = None,
+    ) -> Instrument:
+        """Return the option with these terms; ``right`` is ``CE`` or ``PE``, ``strike`` is in rupees."""
+        return self._derivative(
+            InstrumentKind.OPTION,
+            underlying,
+            exchange,
+            expiry=expiry,
+            strike=rupees(strike),
+            right=OptionRight(right),
+        )
+
+    # Looking up many
+
+    def expiries(
+        self, underlying: str, *, exchange: Exchange | None = None, kind: InstrumentKind = InstrumentKind.OPTION
+    ) -> tuple[date, ...]:
+        """Return the days on which options (or futures) on ``underlying`` expire, soonest first."""
+        where = self._exchange_of(underlying, exchange)
+        rows = self._rows(
+            "SELECT day FROM expiry WHERE underlying = ? AND exchange = ? AND kind = ? ORDER BY day",
+            underlying, where, kind,
+        )  # fmt: skip
+        return tuple(date.fromisoformat(day) for (day,) in rows)
+
+    def chain(self, underlying: str, *, expiry: date, exchange: Exchange | None = None) -> tuple[Instrument, ...]:
+        """Return every option on ``underlying`` that expires on ``expiry``: by strike, the call before the put.
+
+        Quarantined contracts are not in it; `conflicts` has them.
+        """
+        where = self._exchange_of(underlying, exchange)
+        prefix = f"{where}:{underlying}:{expiry.isoformat()}:"
+        rows = self._rows(
+            f"SELECT {_COLUMNS} FROM instrument WHERE id >= ? AND id < ? AND kind = 'option'",  # noqa: S608 - constant
+            prefix, f"{prefix[:-1]};",
+        )  # fmt: skip
+        options = [_instrument(row) for row in rows]
+        options.sort(key=lambda each: (each.strike, each.right))
+        return tuple(options)
+
+    def underlying(self, derivative: Instrument) -> Instrument:
+        """Return the share or index that a future or option is on.
+
+        Raises:
+            InstrumentNotFound: It is no derivative, or no list names what it is on.
+        """
+        rows = self._rows(
+            "SELECT id FROM underlying WHERE exchange = ? AND symbol = ?", derivative.exchange, derivative.underlying
+        )
+        if not rows:
+            raise InstrumentNotFound(f"no list says what {derivative} is on")
+        return self[rows[0][0]]
+
+    def conflicts(self) -> tuple[KnownConflict, ...]:
+        """Return what is quarantined, and why."""
+        rows = self._rows("SELECT kind, message, ids FROM conflict ORDER BY number")
+        return tuple(
+            KnownConflict(kind=kind, message=message, ids=tuple(json.loads(ids))) for kind, message, ids in rows
+        )
+
+    def coverage(self) -> Coverage:
+        """Return how much of the masters became instruments, and why the rest did not."""
+        return Coverage.from_json(self._meta("coverage"))
+
+    def search(self, query: str, *, limit: int = 10) -> tuple[Instrument, ...]:
+        """Return what ``query`` may mean, best first; it may be part of a name, or misspelt.
+
+        A contract is found by its words: ``nifty fut``, ``nifty 25000 ce`` (soonest expiry first).
+        """
+        found = self._contracts(query, limit) or self._names.find(query, limit=limit)
+        return tuple(self[id_] for id_ in found)
+
+    # How old it is
+
+    @cached_property
+    def masters(self) -> tuple[MasterInfo, ...]:
+        """The masters it was built from."""
+        return tuple(
+            MasterInfo(
+                broker=each["broker"],
+                files=tuple(each["files"]),
+                published=_day(each["published"]),
+                not_after=_day(each["not_after"]),
+            )
+            for each in self._meta("masters")
+        )
+
+    @property
+    def as_of(self) -> date | None:
+        """The day of its oldest master, or the latest that can be; None where nothing bounds it."""
+        days = [each.published or each.not_after for each in self.masters]
+        return min((day for day in days if day is not None), default=None) if all(days) else None
+
+    def is_of(self, day: date) -> bool:
+        """Say whether every master is known to be of ``day`` or younger: what live orders on ``day`` need.
+
+        A master whose date nobody told is not known to be.
+        """
+        return bool(self.masters) and all(each.published is not None and each.published >= day for each in self.masters)
+
+    def age(self, day: date) -> int | None:
+        """Return how many days older than ``day`` its oldest master is, at least; None where nothing bounds it."""
+        return None if self.as_of is None else max(0, (day - self.as_of).days)
+
+    # Inside
+
+    def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(query, parameters).fetchall()
+
+    def _meta(self, name: str) -> Any:
+        rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
+        return json.loads(rows[0][0]) if rows else None
+
+    def _find(self, id_: str) -> Instrument:
+        rows = self._rows(f"SELECT {_COLUMNS} FROM instrument WHERE id = ?", id_)  # noqa: S608 - constant
+        if rows:
+            return _instrument(rows[0])
+        self._refuse_contested(id_)
+        gone = self._rows("SELECT reason FROM left_out WHERE id = ? LIMIT 1", id_)
+        if gone:
+            raise InstrumentNotFound(f"{id_} is not carried: {gone[0][0]}")
+        raise InstrumentNotFound(f"no instrument is called {id_!r}{self._suggestion(id_)}")
+
+    def _find_key(self, id_: str, broker: str) -> BrokerKey:
+        rows = self._rows("SELECT keys FROM instrument WHERE id = ?", id_)
+        if not rows:
+            self._find(id_)
+        names = []
+        for line in rows[0][0].split("\n"):
+            name, segment, native = line.split("\t")
+            if name == broker:
+                return BrokerKey(broker=broker, segment=segment, id=native)
+            names.append(name)
+        raise InstrumentUnmapped(f"{broker} does not list {id_}; {' and '.join(names)} alone does")
+
+    def _find_native(self, broker: str, key: str) -> str:
+        name = f"{broker} {key}"
+        rows = self._rows("SELECT id, conflict FROM native WHERE key = ?", name)
+        if not rows:
+            gone = self._rows("SELECT id, reason FROM left_out WHERE key = ?", name)
+            why = f": {gone[0][0]}, {gone[0][1]}" if gone else ""
+            raise InstrumentNotFound(f"{broker} key {key!r} is not in the registry{why}")
+        id_, conflict = rows[0]
+        if id_ is None:
+            raise self._conflict(f"{broker} key {key!r}", conflict)
+        return str(id_)
+
+    def _refuse_contested(self, name: str) -> None:
+        rows = self._rows("SELECT conflict FROM contested WHERE name = ?", name)
+        if rows:
+            raise self._conflict(name, rows[0][0])
+
+    def _conflict(self, name: str, number: int) -> InstrumentConflict:
+        ((message,),) = self._rows("SELECT message FROM conflict WHERE number = ?", number)
+        return InstrumentConflict(f"{name} is quarantined: {message}")
+
+    def _cash_ids(self, exchange: Exchange, symbol: str, series: str | None) -> list[str]:
+        share = instrument_id(exchange, InstrumentKind.EQUITY, symbol)
+        rows = self._rows(
+            "SELECT id, series FROM instrument WHERE id = ? OR (id > ? AND id < ? AND expiry IS NULL AND kind <> 'index')",
+            share, f"{share}:", f"{share};",
+        )  # fmt: skip
+        if series is not None:
+            return [id_ for id_, each in rows if each == series]
+        self._refuse_contested(share)
+        found = [id_ for id_, _ in rows]
+        return [share] if share in found else found
+
+    def _exchange_of(self, underlying: str, exchange: Exchange | None) -> Exchange:
+        rows = self._rows("SELECT DISTINCT exchange FROM expiry WHERE underlying = ?", underlying)
+        found = [_EXCHANGES[name] for (name,) in rows if exchange is None or name == exchange]
+        if not found:
+            where = f" on {exchange}" if exchange is not None else ""
+            raise InstrumentNotFound(f"nothing derives from {underlying!r}{where}; give the exchange's ticker, such as NIFTY")
+        if len(found) > 1:
+            names = [f"{each}:{underlying}" for each in found]
+            raise InstrumentAmbiguous(f"{underlying} has derivatives on {' and '.join(found)}; name the exchange", candidates=names)
+        return found[0]
+
+    def _derivative(self, kind: InstrumentKind, underlying: str, exchange: Exchange | None, **terms: Any) -> Instrument:
+        exchanges = [Exchange.NSE, Exchange.BSE] if exchange is None else [exchange]
+        names = [instrument_id(each, kind, underlying, **terms) for each in exchanges]
+        for name in names:
+            self._refuse_contested(name)
+        return self._the_one([name for name in names if name in self], names[0])
+
+    def _the_one(self, found: Sequence[str], wanted: str) -> Instrument:
+        if not found:
+            raise InstrumentNotFound(f"no instrument is {wanted}{self._suggestion(wanted)}")
+        if len(found) > 1:
+            raise InstrumentAmbiguous(f"{wanted} may be {' or '.join(found)}; name one of them", candidates=found)
+        return self[found[0]]
+
+    @cached_property
+    def _names(self) -> SearchText:
+        return SearchText(self._meta("names"), self._meta("vocabulary"))
+
+    def _contracts(self, query: str, limit: int) -> list[str]:
+        asked = _CONTRACT.fullmatch(query.strip().upper())
+        if asked is None:
+            return []
+        symbol, strike, right = asked["symbol"], asked["strike"], asked["right"]
+        kind = InstrumentKind.OPTION if strike else InstrumentKind.FUTURE
+        found: list[str] = []
+        for exchange, day in self._rows(
+            "SELECT exchange, day FROM expiry WHERE underlying = ? AND kind = ? ORDER BY day, exchange DESC", symbol, kind
+        ):
+            for each in (right,) if right else ("CE", "PE") if strike else ("FUT",):
+                name = ":".join(filter(None, (exchange, symbol, day, strike and strike_text(Decimal(strike)), each)))
+                if name in self:
+                    found.append(name)
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _suggestion(self, wanted: str) -> str:
+        near = self._names.find(wanted.partition(":")[2] or wanted, limit=3)
+        return f"; did you mean {', '.join(near)}?" if near else "; try: hybridbroker instruments search"
+
+
+def _day(text: str | None) -> date | None:
+    return None if text is None else date.fromisoformat(text)
+
+
+_days = lru_cache(maxsize=1_024)(date.fromisoformat)
+_decimals = lru_cache(maxsize=8_192)(Decimal)
+
+
+def _instrument(row: tuple[Any, ...]) -> Instrument:
+    id_, exchange, kind_name, symbol, name, isin, series, lot, tick, freeze, expiry, strike, right = row
+    kind = _KINDS[kind_name]
+    return Instrument(
+        id=id_,
+        exchange=_EXCHANGES[exchange],
+        segment=_SEGMENTS[kind],
+        kind=kind,
+        symbol=symbol,
+        name=name or f"{symbol} {expiry} {strike or ''}{right or 'FUT'}",
+        isin=isin,
+        series=series,
+        lot_size=lot,
+        tick_size=_decimals(tick),
+        freeze_quantity=freeze,
+        underlying=symbol if expiry is not None else None,
+        expiry=None if expiry is None else _days(expiry),
+        strike=None if strike is None else _decimals(strike),
+        right=_RIGHTS[right],
+    )

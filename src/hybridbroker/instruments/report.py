@@ -1,0 +1,100 @@
+"""What a build did, in numbers: rows read, mapped, not mapped and why, conflicts with examples."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
+
+import attrs
+
+from hybridbroker.instruments.join import Outcome
+from hybridbroker.instruments.listings import Listings
+from hybridbroker.instruments.merge import disagreements
+
+__all__ = ["Coverage", "Tally", "coverage_of"]
+
+_EXAMPLES: Final = 3
+
+
+@attrs.frozen
+class Tally:
+    """How often, and a few cases in words."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
+class Coverage:
+    """How much of the masters became instruments; for each broker ``read`` is ``mapped`` plus all of ``unmapped``."""
+
+    read: Mapping[str, Mapping[str, int]]
+    """By broker: rows in its files, by the broker's segment."""
+    mapped: Mapping[str, Mapping[str, int]]
+    """By broker: rows that another broker lists too, by exchange and segment."""
+    unmapped: Mapping[str, Mapping[str, int]]
+    """By broker: rows without counterpart, by reason."""
+    instruments: Mapping[str, int]
+    """Usable instruments, by exchange and segment."""
+    conflicts: Mapping[str, Tally]
+    """Quarantined rows that contradict each other, by kind."""
+    disagreements: Mapping[str, Tally]
+    """Terms that brokers state differently of one instrument, by field; the stricter is used."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what ``attrs.asdict`` wrote."""
+        tallies = {
+            name: {each: Tally(found["count"], tuple(found["examples"])) for each, found in value[name].items()}
+            for name in ("conflicts", "disagreements")
+        }
+        return cls(**{**value, **tallies})
+
+
+def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
+    """Count an outcome."""
+    mapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    unmapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    instruments: Counter[str] = Counter()
+    told: list[tuple[str, str]] = []
+    others = {master.broker: _others(master.broker, masters) for master in masters}
+    for entry in outcome.entries:
+        terms, rows = entry.terms, entry.rows
+        place = f"{terms.exchange} {terms.segment}"
+        instruments[place] += 1
+        if len(rows) == 1:
+            unmapped[rows[0].broker][others[rows[0].broker]] += 1
+            continue
+        for row in rows:
+            mapped[row.broker][place] += 1
+        told += ((field, f"{terms.id}: {values}") for field, values in disagreements(rows))
+    for each in outcome.left_out:
+        unmapped[each.row.broker][each.reason] += 1
+    for conflict in outcome.conflicts:
+        for row in conflict.rows:
+            unmapped[row.broker][f"quarantined: {conflict.kind}"] += 1
+    for master in masters:
+        unmapped[master.broker].update(master.skipped)
+        known = sum(mapped[master.broker].values()) + sum(unmapped[master.broker].values())
+        unmapped[master.broker]["repeated, word for word"] += sum(master.read.values()) - known
+    return Coverage(
+        read={master.broker: dict(master.read) for master in masters},
+        mapped={master.broker: dict(mapped[master.broker]) for master in masters},
+        unmapped={master.broker: dict(+unmapped[master.broker]) for master in masters},
+        instruments=dict(instruments),
+        conflicts=_tally((conflict.kind, conflict.message) for conflict in outcome.conflicts),
+        disagreements=_tally(told),
+    )
+
+
+def _others(broker: str, masters: Sequence[Listings]) -> str:
+    names = sorted(master.broker for master in masters if master.broker != broker)
+    return f"not listed by {' or '.join(names)}" if names else "no other broker's master was given"
+
+
+def _tally(cases: Iterable[tuple[str, str]]) -> dict[str, Tally]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, text in cases:
+        found[kind].append(text)
+    return {str(kind): Tally(len(texts), tuple(texts[:_EXAMPLES])) for kind, texts in sorted(found.items())}

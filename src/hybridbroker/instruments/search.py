@@ -1,0 +1,117 @@
+"""Finding instruments by part of a name, misspelt or not: one block of text, scanned.
+
+Scanned rather than indexed: 24,000 names are under a megabyte, and looking through that takes less
+time than SQLite's full-text index needs to rank its hits, finds any part of a word, and asks nothing
+of how SQLite was compiled. The block's order is the ranking, so that well-known names come first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Final
+
+from hybridbroker.domain.instrument import Exchange, InstrumentKind
+from hybridbroker.instruments.listings import Listing
+
+__all__ = ["SearchText", "search_text"]
+
+_ORDER: Final = {
+    InstrumentKind.INDEX: 0,
+    InstrumentKind.EQUITY: 1,
+    InstrumentKind.ETF: 2,
+    InstrumentKind.OTHER_CASH: 3,
+    InstrumentKind.DEBT: 4,
+}
+_WORD: Final = re.compile(r"[A-Z0-9&]+")
+_CLOSE: Final = 0.72
+"""Share of letters in common from which a word counts as a misspelling of another."""
+
+
+def search_text(instruments: Iterable[Listing], *, derived_on: frozenset[str]) -> tuple[str, str]:
+    """Return the block of names and the vocabulary that `SearchText` reads.
+
+    ``derived_on`` holds the ids that futures or options are on: the most traded, hence ranked first.
+    """
+    ranked = sorted(
+        instruments,
+        key=lambda each: (
+            each.id not in derived_on,
+            _ORDER[each.kind],
+            each.exchange is not Exchange.NSE,
+            len(each.symbol),
+            each.id,
+        ),
+    )
+    lines = [f"{each.symbol}\t{each.name}\t{each.id}".upper() for each in ranked]
+    words = {
+        word
+        for each in ranked
+        if each.kind is not InstrumentKind.DEBT
+        for word in _WORD.findall(f"{each.symbol} {each.name}".upper())
+    }
+    return "\n".join(("", *lines, "")), "\n".join(("", *sorted(words), ""))
+
+
+class SearchText:
+    """The names of every cash paper and index."""
+
+    def __init__(self, block: str, vocabulary: str) -> None:
+        self._block = block
+        self._vocabulary = vocabulary
+
+    def find(self, query: str, *, limit: int) -> list[str]:
+        """Return ids, best first: the symbol itself, then what begins so, then what contains it, then what resembles it."""
+        words = _WORD.findall(query.upper())
+        if not words:
+            return []
+        found = self._containing(words)
+        if not found:
+            found = [hit for spelt in self._respelt(words) for hit in self._containing(spelt)]
+        return list(dict.fromkeys(id_ for _, _, id_ in found))[:limit]
+
+    def _containing(self, words: list[str]) -> list[tuple[int, int, str]]:
+        rarest = max(words, key=len)
+        phrase = " ".join(words)
+        hits: list[tuple[int, int, str]] = []
+        block = self._block
+        at = block.find(rarest)
+        while at >= 0:
+            start, end = block.rfind("\n", 0, at) + 1, block.index("\n", at)
+            line = block[start:end]
+            if all(word in line for word in words):
+                symbol, name, id_ = line.split("\t")
+                hits.append((_closeness(phrase, words, symbol, name), start, id_))
+            at = block.find(rarest, end)
+        hits.sort()
+        return hits
+
+    def _respelt(self, words: list[str]) -> Iterator[list[str]]:
+        choices = [self._like(word) for word in words]
+        if all(choices):
+            for best in range(max(map(len, choices))):
+                yield [each[min(best, len(each) - 1)] for each in choices]
+
+    def _like(self, word: str) -> list[str]:
+        if f"\n{word}" in self._vocabulary:
+            return [word]
+        # Typing errors rarely hit the first letter, and looking at one letter's words is quick.
+        start = self._vocabulary.find(f"\n{word[0]}")
+        if start < 0:
+            return []
+        end = self._vocabulary.find(f"\n{chr(ord(word[0]) + 1)}", start)
+        near = [each for each in self._vocabulary[start:end].split() if abs(len(each) - len(word)) <= 2]  # noqa: PLR2004
+        return get_close_matches(word, near, n=3, cutoff=_CLOSE)
+
+
+def _closeness(phrase: str, words: list[str], symbol: str, name: str) -> int:
+    if symbol in {phrase, "".join(words)}:
+        return 0
+    if symbol.startswith(phrase):
+        return 1
+    if name.startswith(phrase):
+        return 2
+    if all(f" {word}" in f" {symbol} {name}" for word in words):
+        return 3
+    return 4

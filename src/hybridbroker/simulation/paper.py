@@ -1,0 +1,323 @@
+"""`PaperBroker`: a `Broker` whose exchange is simulated on the prices that the strategy streams anyway.
+
+It opens no socket of its own (Upstox allows two per user): `PaperBroker.watch` wraps the source
+of prices, and every tick that the strategy takes is fed to the simulated exchange first. So
+the fills are those of the very prices the strategy saw, conflated ones included, and one tape
+gives one result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final, Self
+
+import attrs
+
+from hybridbroker.clock import Clock, SystemClock, to_epoch_ms
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import Instrument
+from hybridbroker.domain.market import (
+    Candles,
+    FeedMode,
+    Gap,
+    Interval,
+    MarketEvent,
+    MarketStatus,
+    Quote,
+    Tick,
+    TickDetails,
+)
+from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
+from hybridbroker.domain.portfolio import Funds, Holding, Position
+from hybridbroker.errors import NetworkError, Unsupported
+from hybridbroker.protocols import Capability, FeedHealth, MarketData, MarketStream, Overflow
+from hybridbroker.simulation.charges import ChargeSchedule
+from hybridbroker.simulation.exchange import PnL, SimulatedExchange
+from hybridbroker.simulation.statutory import STATUTORY_ONLY
+from hybridbroker.streams import only_ticks
+
+__all__ = ["PaperBroker"]
+
+logger = logging.getLogger(__name__)
+
+_CASH: Final = Decimal(100_000)
+
+
+class PaperBroker:
+    """Simulated money on real prices; nothing leaves this process.
+
+    Orders fill as `simulation.exchange` says: against the depth where the stream carries it, else
+    at the last price. An order of an instrument that has not ticked today asks ``data`` for one
+    quote; to fill after that it needs a stream, opened through `watch`. The market status of
+    the stream opens and closes the simulated market too.
+
+    A refused order raises and stays in ``orders()`` as rejected; it is not in the updates.
+
+    Args:
+        data: Where the one quote comes from; entered by the caller.
+        cash: Rupees at the start.
+        charges: What trades cost. By default what the state and the exchanges take, without
+            any broker's brokerage; None trades for free, and admits derivatives.
+        clock: What time it is.
+        calendar: As of `SimulatedExchange`; without it only the stream's market status closes.
+        leverage: Value of an intraday position by the margin it needs.
+        square_off: When intraday positions are closed, IST; None leaves it to the end of the day.
+    """
+
+    name: str = "paper"
+    capabilities: Capability = (
+        Capability.MARKET_ORDERS
+        | Capability.LIMIT_ORDERS
+        | Capability.STOP_LIMIT_ORDERS
+        | Capability.STOP_MARKET_ORDERS
+        | Capability.AFTER_MARKET_ORDERS
+        | Capability.IOC
+        | Capability.ORDER_UPDATES
+    )
+
+    def __init__(
+        self,
+        data: MarketData,
+        *,
+        cash: Decimal = _CASH,
+        charges: ChargeSchedule | None = STATUTORY_ONLY,
+        clock: Clock | None = None,
+        calendar: TradingCalendar | None = None,
+        leverage: Decimal = Decimal(1),
+        square_off: time | None = None,
+    ) -> None:
+        self._data = data
+        self._clock = clock or SystemClock()
+        self._listeners: set[asyncio.Queue[Order | None]] = set()
+        self.exchange = SimulatedExchange(
+            cash=cash,
+            charges=charges,
+            clock=self._clock,
+            calendar=calendar,
+            leverage=leverage,
+            square_off=square_off,
+        )
+        """The market behind it: charges line by line, and the orders and trades of every day."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for listener in self._listeners:
+            listener.put_nowait(None)
+
+    def watch(self, data: MarketData) -> MarketData:
+        """Return ``data`` such that every event taken from its streams reaches this broker first."""
+        return _Watched(data, self.feed)
+
+    def feed(self, event: MarketEvent) -> None:
+        """Let the simulated market move; the orders that change go to the listeners."""
+        match event:
+            case Tick():
+                self._publish(self.exchange.on_tick(event))
+            case MarketStatus():
+                self.exchange.on_status(event)
+            case Gap():
+                pass
+
+    def pnl(self) -> PnL:
+        """Return the result so far: gross, charges, net."""
+        return self.exchange.pnl()
+
+    async def place_order(self, request: OrderRequest) -> Order:
+        """Place an order; it may come back filled."""
+        self._publish(self.exchange.advance())
+        if not self.exchange.has_ticked(request.instrument):
+            await self._ask(request.instrument)
+        order = self.exchange.place(request.named(self._clock.now()))
+        self._publish([order])
+        return order
+
+    async def modify_order(
+        self,
+        order_id: str,
+        *,
+        quantity: int | None = None,
+        price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        validity: Validity | None = None,
+    ) -> Order:
+        """Change an order, which then arrives anew and may come back filled."""
+        terms = {"quantity": quantity, "price": price, "trigger_price": trigger_price, "validity": validity}
+        changes: dict[str, Any] = {name: value for name, value in terms.items() if value is not None}
+        self._publish(self.exchange.advance())
+        attrs.evolve(self.exchange.request(order_id), **changes)
+        order = self.exchange.modify(order_id, **changes)
+        self._publish([order])
+        return order
+
+    async def cancel_order(self, order_id: str) -> Order:
+        """Cancel an order at once; a final one is returned unchanged."""
+        self._publish(self.exchange.advance())
+        before = self.exchange.order(order_id)
+        order = self.exchange.cancel(order_id)
+        if order is not before:
+            self._publish([order])
+        return order
+
+    async def order(self, order_id: str) -> Order:
+        """Return any order, of any day."""
+        return self.exchange.order(order_id)
+
+    async def find_order(self, client_order_id: str) -> Order | None:
+        """Return the newest order with this client order id, of any day."""
+        return self.exchange.find(client_order_id)
+
+    async def orders(self) -> Sequence[Order]:
+        """Return the day's orders."""
+        return self.exchange.orders()
+
+    async def trades(self) -> Sequence[Trade]:
+        """Return the day's trades."""
+        return self.exchange.trades()
+
+    async def positions(self) -> Sequence[Position]:
+        """Return the day's positions."""
+        return self.exchange.positions()
+
+    async def holdings(self) -> Sequence[Holding]:
+        """Return shares held overnight."""
+        return self.exchange.holdings()
+
+    async def funds(self) -> Funds:
+        """Return what can be spent."""
+        return self.exchange.funds()
+
+    @asynccontextmanager
+    async def order_updates(self) -> AsyncIterator[AsyncIterator[Order | Gap]]:
+        """Stream every change from entry on; any number of listeners, none of which loses one."""
+        listener: asyncio.Queue[Order | None] = asyncio.Queue()
+        self._listeners.add(listener)
+        try:
+            yield _Updates(listener)
+        finally:
+            self._listeners.discard(listener)
+
+    def _publish(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            for listener in self._listeners:
+                listener.put_nowait(order)
+
+    async def _ask(self, instrument: Instrument) -> None:
+        try:
+            quote = (await self._data.quotes([instrument])).get(instrument)
+        except (NetworkError, Unsupported) as failure:
+            logger.warning("pricing %s failed, its orders wait for a tick: %s", instrument.id, failure)
+            return
+        # While the quote was on its way a stream may have brought something newer.
+        if quote is None or self.exchange.has_ticked(instrument):
+            return
+        if quote.lower_circuit is not None and quote.upper_circuit is not None:
+            lower, upper = instrument.price(quote.lower_circuit), instrument.price(quote.upper_circuit)
+            self.exchange.set_band(instrument, lower=lower, upper=upper)
+        self.feed(_tick(quote, received_ms=to_epoch_ms(self._clock.now())))
+
+
+class _Watched:
+    """A source of prices whose streams tell somebody else first."""
+
+    def __init__(self, inner: MarketData, tell: Callable[[MarketEvent], None]) -> None:
+        self._inner = inner
+        self._tell = tell
+        self.name = inner.name
+        self.capabilities = inner.capabilities
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._inner.__aexit__(*exc)
+
+    async def quotes(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, Quote]:
+        return await self._inner.quotes(instruments)
+
+    async def candles(
+        self, instrument: Instrument, interval: Interval, *, start: date | datetime, end: date | datetime | None = None
+    ) -> Candles:
+        return await self._inner.candles(instrument, interval, start=start, end=end)
+
+    def stream(
+        self,
+        instruments: Iterable[Instrument] = (),
+        *,
+        mode: FeedMode = FeedMode.LTP,
+        overflow: Overflow = Overflow.CONFLATE,
+    ) -> AbstractAsyncContextManager[MarketStream]:
+        return self._stream(instruments, mode=mode, overflow=overflow)
+
+    @asynccontextmanager
+    async def _stream(
+        self, instruments: Iterable[Instrument], *, mode: FeedMode, overflow: Overflow
+    ) -> AsyncIterator[MarketStream]:
+        async with self._inner.stream(instruments, mode=mode, overflow=overflow) as events:
+            yield _WatchedStream(events, self._tell)
+
+
+class _WatchedStream:
+    """A stream that tells somebody else of each event before it hands it out."""
+
+    def __init__(self, inner: MarketStream, tell: Callable[[MarketEvent], None]) -> None:
+        self._inner = inner
+        self._tell = tell
+
+    @property
+    def health(self) -> FeedHealth:
+        return self._inner.health
+
+    def __aiter__(self) -> AsyncIterator[MarketEvent]:
+        return self
+
+    async def __anext__(self) -> MarketEvent:
+        event = await anext(self._inner)
+        self._tell(event)
+        return event
+
+    def ticks(self) -> AsyncIterator[Tick]:
+        return only_ticks(self)
+
+    async def subscribe(self, instruments: Iterable[Instrument], *, mode: FeedMode | None = None) -> None:
+        await self._inner.subscribe(instruments, mode=mode)
+
+    async def unsubscribe(self, instruments: Iterable[Instrument]) -> None:
+        await self._inner.unsubscribe(instruments)
+
+
+class _Updates:
+    """Orders on their way to one listener; ends when the broker is closed."""
+
+    def __init__(self, orders: asyncio.Queue[Order | None]) -> None:
+        self._orders = orders
+
+    def __aiter__(self) -> AsyncIterator[Order | Gap]:
+        return self
+
+    async def __anext__(self) -> Order | Gap:
+        order = await self._orders.get()
+        if order is None:
+            raise StopAsyncIteration
+        return order
+
+
+def _tick(quote: Quote, *, received_ms: int) -> Tick:
+    return Tick(
+        instrument=quote.instrument,
+        last_price=quote.last_price,
+        last_quantity=quote.last_quantity,
+        traded_ms=None,
+        received_ms=received_ms,
+        previous_close=quote.previous_close,
+        volume=quote.volume,
+        is_snapshot=True,
+        details=TickDetails(depth=quote.depth),
+    )

@@ -1,0 +1,137 @@
+"""One open order, and what only the exchange knows of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import attrs
+
+from hybridbroker.domain.orders import Order, OrderRequest, OrderStatus, OrderType, Validity
+from hybridbroker.errors import InvalidOrder
+from hybridbroker.simulation.matching import Fill, protected_price
+
+__all__ = ["Working"]
+
+_ZERO: Final = Decimal(0)
+_STOPS: Final = frozenset({OrderType.STOP_LIMIT, OrderType.STOP_MARKET})
+
+
+@attrs.define(eq=False)
+class Working:
+    """An order in the book; ``order`` is what the account is shown of it."""
+
+    request: OrderRequest
+    order: Order
+    limit: Decimal | None
+    """What it trades at or better; None while a stop sleeps."""
+    arriving: bool = True
+    """Whether it takes the other side's prices at its next match, or rests at its own."""
+    queued: bool = False
+    """Whether it is an after-market order that waits for the session."""
+    value: Decimal = _ZERO
+    """Rupees of its fills."""
+
+    @classmethod
+    def accept(cls, request: OrderRequest, *, number: int, day: str, now: datetime) -> Working:
+        """Enter a request into the book as the day's order ``number``."""
+        stop = request.type in _STOPS
+        order = Order(
+            id=f"{day}{number:06d}",
+            client_order_id=request.client_order_id,
+            instrument=request.instrument,
+            side=request.side,
+            type=request.type,
+            product=request.product,
+            validity=request.validity,
+            quantity=request.quantity,
+            price=request.price,
+            trigger_price=request.trigger_price,
+            status=OrderStatus.TRIGGER_PENDING if stop else OrderStatus.OPEN,
+            placed_at=now,
+            updated_at=now,
+            exchange_order_id=f"1{number:015d}",
+        )
+        return cls(request, order, None if stop else request.price)
+
+    @property
+    def worst_price(self) -> Decimal:
+        """Return the dearest (or cheapest) price it could trade at: what it blocks funds by."""
+        order = self.order
+        known = self.limit if self.limit is not None else order.price
+        if known is not None:
+            return known
+        assert order.trigger_price is not None  # noqa: S101 - only a sleeping stop-market order has no price
+        return protected_price(order.instrument, order.side, order.trigger_price)
+
+    def protect(self, reference: Decimal) -> None:
+        """Turn a market order into a limit order near ``reference``."""
+        self.limit = protected_price(self.order.instrument, self.order.side, reference)
+        self._show(price=self.limit)
+
+    def wake(self) -> None:
+        """Turn a triggered stop into an arriving limit order."""
+        self.limit = self.worst_price
+        self.arriving = True
+        self._show(price=self.limit, status=OrderStatus.OPEN)
+
+    def queue(self) -> None:
+        """Hold it until the session opens."""
+        self.queued = True
+        self._show(status=OrderStatus.PENDING, exchange_order_id=None)
+
+    def release(self) -> None:
+        """Send a queued order to the exchange."""
+        self.queued = False
+        sleeps = self.limit is None
+        self._show(
+            status=OrderStatus.TRIGGER_PENDING if sleeps else OrderStatus.OPEN,
+            exchange_order_id=f"1{int(self.order.id[6:]):015d}",
+        )
+
+    def fill(self, fill: Fill) -> None:
+        """Record one execution."""
+        self.value += fill.price * fill.quantity
+        filled = self.order.filled_quantity + fill.quantity
+        done = filled == self.order.quantity
+        self._show(
+            filled_quantity=filled,
+            average_price=self.value / filled,
+            status=OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED,
+        )
+
+    def end(self, status: OrderStatus, reason: str) -> None:
+        """Let it die."""
+        self._show(status=status, reason=reason)
+
+    def amended(
+        self,
+        *,
+        quantity: int | None = None,
+        price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+        validity: Validity | None = None,
+    ) -> Working:
+        """Return it with new terms, arriving anew; ``quantity`` is the new total.
+
+        Raises:
+            InvalidOrder: The terms can never be right, or the quantity is filled already.
+        """
+        given = {"quantity": quantity, "price": price, "trigger_price": trigger_price, "validity": validity}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        request = attrs.evolve(self.request, **changes)
+        if request.quantity <= self.order.filled_quantity:
+            raise InvalidOrder(f"{self.order.filled_quantity} units are filled already; quantity must be above that")
+        shown = attrs.evolve(
+            self.order,
+            quantity=request.quantity,
+            price=self.order.price if request.price is None else request.price,
+            trigger_price=request.trigger_price,
+            validity=request.validity,
+        )
+        limit = self.limit if self.limit is None or request.price is None else request.price
+        return Working(request, shown, limit, queued=self.queued, value=self.value)
+
+    def _show(self, **changes: Any) -> None:
+        self.order = attrs.evolve(self.order, **changes)
