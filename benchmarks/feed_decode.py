@@ -4,9 +4,10 @@
     python benchmarks/feed_decode.py --smoke                  # quick, on invented frames, without the SDK
 
 A recording is gzip: frames of wire bytes, each after its length as a little-endian uint32.
-Ours delivers every tick with last price, trade time, volume and previous close read; "with
-depth" reads five levels a side as well. The vendor's side only makes its dictionary. Everything
-runs interleaved in one process; only the ratios carry over to another machine.
+Ours delivers every tick and reads last price, trade time, volume and previous close; "with
+depth" makes the five levels of both sides as well. The vendor's side makes its dictionary, and
+nothing is read from it. All ways take turns in one process, and each ratio is the median over
+the rounds; only ratios carry over to another machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gc
 import gzip
 import itertools
 import json
+import os
 import statistics
 import struct
 import sys
@@ -33,7 +35,9 @@ from hybridbroker.domain.market import Tick
 BARS = {"1, headline": 12.0, "50, headline": 16.0, "1, with depth": 7.0, "50, with depth": 8.0}
 MAX_BYTES = 3 * 1024
 CACHE = 5000
+COPIES = 5
 BATCH = 50
+NOW = 1_765_771_374_200
 
 Decode = Callable[[bytes], object]
 
@@ -109,14 +113,14 @@ def _instrument(key: str) -> Instrument:
 
 def read_headline(decoder: FeedDecoder, frame: bytes) -> None:
     """Deliver a frame and read what most strategies read."""
-    for tick in decoder.feed(frame, 1_765_771_374_200):
+    for tick in decoder.feed(frame, NOW):
         assert isinstance(tick, Tick)
         _ = tick.last_price, tick.traded_ms, tick.volume, tick.previous_close
 
 
 def read_depth(decoder: FeedDecoder, frame: bytes) -> None:
     """As `read_headline`, and every price and quantity of the book."""
-    for tick in decoder.feed(frame, 1_765_771_374_200):
+    for tick in decoder.feed(frame, NOW):
         assert isinstance(tick, Tick)
         _ = tick.last_price, tick.traded_ms, tick.volume, tick.previous_close
         depth = tick.depth
@@ -173,23 +177,37 @@ def measure(entries: Sequence[tuple[str, bytes]], vendor: Decode | None, *, roun
             yield row
 
 
-def cache_bytes(entries: Sequence[tuple[str, bytes]]) -> float:
-    """Return the traced bytes per instrument of a last-tick cache, the decoder's own state included."""
+def cache_bytes(entries: Sequence[tuple[str, bytes]]) -> dict[str, float]:
+    """Return bytes per instrument of a last-tick cache, the decoder's own state included.
+
+    Python's own allocations are traced; the messages live in protobuf's memory, which only
+    shows as growth of the resident set (told where /proc is; several caches, so that memory
+    freed before counts for little).
+    """
     frames, keys = frames_of(entries, size=BATCH, keys=CACHE)
-    decoder = decoder_for(keys)
-    cache: dict[str, Tick] = {}
+
+    def fill() -> tuple[FeedDecoder, dict[str, Tick]]:
+        decoder = decoder_for(keys)
+        ticks = itertools.chain.from_iterable(decoder.feed(frame, NOW) for frame in frames)
+        return decoder, {tick.instrument.id: tick for tick in ticks if isinstance(tick, Tick)}
+
+    gc.collect()
+    before, kept = resident(), [fill() for _ in range(COPIES)]
+    assert all(len(cache) == CACHE for _, cache in kept)
+    told = {} if before is None else {"resident": ((resident() or 0) - before) / CACHE / COPIES}
+    kept.clear()
     gc.collect()
     tracemalloc.start()
-    for frame in frames:
-        for tick in decoder.feed(frame, 1_765_771_374_200):
-            assert isinstance(tick, Tick)
-            cache[tick.instrument.id] = tick
-    del frame, tick
-    gc.collect()
-    used, _ = tracemalloc.get_traced_memory()
+    kept.append(fill())
+    told["traced"] = tracemalloc.get_traced_memory()[0] / CACHE
     tracemalloc.stop()
-    assert len(cache) == CACHE
-    return used / CACHE
+    return told
+
+
+def resident() -> int | None:
+    """Return this process's resident bytes, where the system says."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else None
 
 
 def main() -> int:
@@ -207,10 +225,10 @@ def main() -> int:
     vendor = vendor_decode()
     if vendor is None:
         notes.append("upstox-python-sdk is not installed: no ratios")
+    memory = cache_bytes(entries)  # first, while the process is still small
     rows = list(measure(entries, vendor, rounds=1 if options.smoke else options.rounds))
-    memory = cache_bytes(entries)
     missed = [row["case"] for row in rows if row.get("ratio", float("inf")) < BARS.get(row["case"], 0.0)]
-    if memory > MAX_BYTES:
+    if max(memory.values()) > MAX_BYTES:
         missed.append("memory")
     if options.json:
         print(json.dumps({"rows": rows, "cache_bytes": memory, "notes": notes, "missed": missed}))
@@ -219,7 +237,8 @@ def main() -> int:
         for row in rows:
             bar = BARS.get(row["case"])
             print(f"{row['case']:30} {row['us']:8.2f} {row.get('ratio', float('nan')):9.1f} {bar or '':>5}")
-        print(f"last-tick cache of {CACHE} instruments: {memory:.0f} bytes each (bar {MAX_BYTES})")
+        for how, size in memory.items():
+            print(f"last-tick cache of {CACHE} instruments, {how}: {size:.0f} bytes each (bar {MAX_BYTES})")
         for note in notes:
             print(f"note: {note}")
         if missed and not options.smoke:

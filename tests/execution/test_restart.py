@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 from execution_support import ABC, XYZ, Alerts, FakeBroker, VirtualClock, buy, hangs, loses_reply, sell
 
@@ -21,10 +22,21 @@ from hybridbroker.execution.records import Entry, OrderState
 Build = Callable[[], JournalledBroker]
 
 
+@pytest.fixture
+def build(tmp_path: Path, bare: FakeBroker, clock: VirtualClock, alerts: Alerts) -> Build:
+    class Entered(JournalledBroker):
+        """Entered with the clock running: taking up may have to wait."""
+
+        async def __aenter__(self) -> Entered:
+            return await clock.run(super().__aenter__())
+
+    return lambda: Entered(
+        bare, journal=OrderJournal(tmp_path / "orders.db", clock=clock), clock=clock, notifier=alerts
+    )
+
+
 def left_behind(path: Path, clock: VirtualClock, name: str, state: OrderState, **terms: object) -> None:
     """Write the journal that a process killed in ``state`` leaves."""
-    import attrs
-
     with OrderJournal(path / "orders.db", clock=clock) as journal:
         entry = Entry.of(buy(name=name), at=clock.now(), value=None)
         journal.begin(entry, "")
@@ -108,28 +120,11 @@ async def test_positions_that_do_not_add_up_stop_entries_and_are_explained(
     bare.fill(bare.enter(sell(3, instrument=XYZ)).id, 3)
 
     async with build() as broker:
-        reasons = await clock.run(_reasons(broker))
+        reasons = broker.stops.reasons
 
     assert list(reasons) == ["positions"]
     assert "NSE:XYZ delivery: the broker holds -3, the journal accounts for +0" in reasons["positions"]
     assert any("NSE:XYZ" in each for each in alerts.messages)
-
-
-async def _reasons(broker: JournalledBroker) -> dict[str, str]:
-    return dict(broker.stops.reasons)
-
-
-@pytest.fixture
-def build(tmp_path: Path, bare: FakeBroker, clock: VirtualClock, alerts: Alerts) -> Build:
-    class Entered(JournalledBroker):
-        """Entered with the clock running: taking up may have to wait."""
-
-        async def __aenter__(self) -> Entered:
-            return await clock.run(super().__aenter__())
-
-    return lambda: Entered(
-        bare, journal=OrderJournal(tmp_path / "orders.db", clock=clock), clock=clock, notifier=alerts
-    )
 
 
 async def test_positions_held_before_the_first_use_are_taken_as_they_are(

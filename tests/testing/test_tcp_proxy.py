@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from emulator_kit import request, rest
+from emulator_kit import request
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
+from hybridbroker.testing.clock import ManualClock
 from hybridbroker.testing.emulators import TcpProxy, UpstoxEmulator
 
 
@@ -102,10 +103,8 @@ async def test_a_delay_holds_bytes_back_in_order(proxy: TcpProxy, upstox_emulato
 
 
 async def test_closed_connections_are_forgotten(proxy: TcpProxy, upstox_emulator: UpstoxEmulator) -> None:
-    async with rest(upstox_emulator) as direct:
-        await direct.get("/")
     await url_through(proxy, upstox_emulator)
     while proxy.open_connections:
-        await asyncio.sleep(0)
+        await ManualClock().sleep(0)
 
     assert proxy.connections == 1

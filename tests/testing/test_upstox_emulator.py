@@ -374,15 +374,14 @@ async def test_an_unknown_path_is_the_gateways_404(upstox_emulator: UpstoxEmulat
 
 
 def test_the_schema_holds_every_documented_field() -> None:
-    market = pb.MarketFullFeed.DESCRIPTOR.fields_by_name
+    documented = (
+        "ltpc marketLevel optionGreeks marketOHLC atp vtt oi iv tbq tsq "
+        "iep rp ieq iiqTotal iiqM casEligible"  # since September 2026
+    )
 
-    assert {name: field.number for name, field in market.items()} == {
-        name: number
-        for number, name in enumerate(
-            "ltpc marketLevel optionGreeks marketOHLC atp vtt oi iv tbq tsq iep rp ieq iiqTotal iiqM casEligible".split(),
-            1,
-        )
-    }
+    numbers = {name: field.number for name, field in pb.MarketFullFeed.DESCRIPTOR.fields_by_name.items()}
+
+    assert numbers == {name: number for number, name in enumerate(documented.split(), 1)}
     assert pb.LTPC.DESCRIPTOR.fields_by_name["iep"].message_type.full_name == "google.protobuf.DoubleValue"
     assert pb.MarketInfo.DESCRIPTOR.fields_by_name["preOpenSessionStatus"].number == 3
     assert pb.FeedResponse.DESCRIPTOR.file.package == "hybridbroker.testing.emulators"

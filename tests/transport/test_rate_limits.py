@@ -196,7 +196,7 @@ def test_a_window_that_lets_nobody_through_is_refused(terms: tuple[int, float]) 
     windows=st.lists(
         st.tuples(st.integers(min_value=1, max_value=5), st.integers(min_value=1, max_value=20)), min_size=1, max_size=3
     ),
-    pauses=st.lists(st.integers(min_value=0, max_value=7), max_size=40),
+    pauses=st.lists(st.integers(min_value=0, max_value=40), max_size=40),
 )
 def test_no_window_is_ever_exceeded_nor_a_place_wasted(windows: list[tuple[int, int]], pauses: list[int]) -> None:
     passed: list[float] = []
@@ -204,7 +204,7 @@ def test_no_window_is_ever_exceeded_nor_a_place_wasted(windows: list[tuple[int, 
     async def arrivals() -> None:
         turns = Turns(*(Window(*window) for window in windows))
         for pause in pauses:
-            turns.clock.advance(pause)
+            turns.clock.advance(pause / 8)
             arrived = turns.clock.monotonic()
             await turns.take("x")
             passed.append(turns.clock.monotonic())

@@ -131,7 +131,10 @@ def cutting(*frames: str | bytes) -> Handler:
 class Patient(ManualClock):
     """A clock on which nobody ever wakes up."""
 
+    sleepers = 0
+
     async def sleep(self, seconds: float) -> None:
+        self.sleepers += 1
         await asyncio.get_running_loop().create_future()
 
 
@@ -564,6 +567,31 @@ async def test_a_reader_that_is_cancelled_misses_nothing() -> None:
     assert [type(each) for each in received] == [Resumed, bytes]
 
 
+async def test_a_reader_that_gives_up_waiting_does_not_begin_the_repair_anew() -> None:
+    clock = Patient()
+    async with Feed(cutting(b"1")).serving() as feed:
+        async with socket(feed, clock) as frames:
+            await take(frames, 1)
+            for _ in range(5):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(frames), 0.05)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert clock.sleepers == 1
+    assert not any("reconnect" in task.get_name() for task in others)
+
+
+async def test_refused_credentials_are_told_to_a_reader_that_comes_back() -> None:
+    async with Feed(cutting(b"1")).serving() as feed, socket(feed, ping_interval=5) as frames:
+        await take(frames, 1)
+        feed.refuse = [401] * 9
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(frames), 0)
+        await asyncio.sleep(0.2)
+        with pytest.raises(FeedAuthenticationError):
+            await take(frames, 1)
+
+
 async def test_sending_while_disconnected_says_so() -> None:
     async with Feed(cutting(b"1")).serving() as feed, socket(feed, Patient()) as frames:
         await take(frames, 1)
@@ -583,7 +611,7 @@ async def test_what_is_sent_during_hello_goes_out_after_it() -> None:
 
     def hello() -> list[str]:
         sends.append(asyncio.create_task(frames.send("later")))
-        return [f"hello {number}" for number in range(50)]
+        return hello_frames(30)
 
     async with feed.serving():
         frames = socket(feed, hello=hello)
@@ -593,11 +621,11 @@ async def test_what_is_sent_during_hello_goes_out_after_it() -> None:
         await asyncio.sleep(0.05)
 
     assert sent
-    assert feed.received[0] == [*hello_frames(50), "later"]
+    assert feed.received[0] == [*hello_frames(30), "later"]
 
 
 def hello_frames(count: int) -> list[str]:
-    return [f"hello {number}" for number in range(count)]
+    return [f"hello {number} {'x' * 300_000}" for number in range(count)]
 
 
 async def test_a_hello_that_fails_closes_the_connection() -> None:

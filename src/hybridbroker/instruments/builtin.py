@@ -25,7 +25,9 @@ def builtin_masters() -> tuple[Listings, Listings]:
     """Return both brokers' rows for six shares and the Nifty 50."""
     nifty = ("NIFTY 50", "Nifty 50")
     upstox = [_share("upstox", f"NSE_EQ|{isin}", *row) for row in _SHARES for isin in (row[2],)]
-    upstox.append(Listing("upstox", "NSE_INDEX", "NSE_INDEX|Nifty 50", None, Exchange.NSE, InstrumentKind.INDEX, *nifty))
+    upstox.append(
+        Listing("upstox", "NSE_INDEX", "NSE_INDEX|Nifty 50", None, Exchange.NSE, InstrumentKind.INDEX, *nifty)
+    )
     dhan = [_share("dhan", token, *row) for row in _SHARES for token in (row[3],)]
     dhan.append(Listing("dhan", "IDX_I", "13", None, Exchange.NSE, InstrumentKind.INDEX, *nifty))
     return Listings(broker="upstox", rows=upstox, files=("built in",)), Listings(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -65,9 +67,28 @@ class Changes:
 
 
 _RENAMED: Final = """
-    SELECT new.id, old.id AS was FROM new.instrument new
+    SELECT new.id, old.id, new.id FROM new.instrument new
     JOIN old.instrument old ON old.isin = new.isin AND old.exchange = new.exchange
     WHERE new.isin IS NOT NULL AND old.id <> new.id
+"""
+_ONLY: Final = """
+    SELECT here.id, NULL, NULL FROM {here}.instrument here LEFT JOIN {there}.instrument there ON there.id = here.id
+    WHERE there.id IS NULL
+"""
+_QUARANTINED: Final = """
+    SELECT old.id, NULL, NULL FROM old.instrument old JOIN new.contested new ON new.name = old.id
+"""
+_FIELD: Final = """
+    SELECT new.id, old.{field}, new.{field} FROM new.instrument new JOIN old.instrument old ON old.id = new.id
+    WHERE old.{field} IS NOT new.{field}
+"""
+_TOKEN: Final = """
+    SELECT new.id, old.key || ' was ' || old.id, new.key FROM new.native new
+    JOIN old.native old ON old.key = new.key WHERE old.id <> new.id
+"""
+_KEYS: Final = """
+    SELECT new.id, old.keys, new.keys FROM new.instrument new JOIN old.instrument old ON old.id = new.id
+    WHERE old.keys <> new.keys
 """
 _FIELDS: Final = {
     ChangeKind.ISIN: "isin",
@@ -76,6 +97,54 @@ _FIELDS: Final = {
     ChangeKind.TICK: "tick_size",
     ChangeKind.FREEZE: "freeze_quantity",
 }
-_QUERIES: Final = {
-    ChangeKind.RENAMED: _RENAMED,
-}
+
+
+def changes_between(old: Path | bytes, new: Path | bytes) -> Changes:
+    """Compare two builds, each a file or the contents of one."""
+    with closing(sqlite3.connect(":memory:", uri=True, isolation_level=None)) as connection:
+        _attach(connection, "old", old)
+        _attach(connection, "new", new)
+
+        def rows(kind: ChangeKind, query: str) -> list[Change]:
+            return [Change(kind, name, _text(was), _text(now)) for name, was, now in connection.execute(query)]
+
+        renamed = rows(ChangeKind.RENAMED, _RENAMED)
+        quarantined = rows(ChangeKind.QUARANTINED, _QUARANTINED)
+        told = {name for each in renamed for name in (each.id, each.before)} | {each.id for each in quarantined}
+        renames = {(each.before, each.id) for each in renamed}
+        fresh = rows(ChangeKind.NEW, _ONLY.format(here="new", there="old"))
+        gone = rows(ChangeKind.GONE, _ONLY.format(here="old", there="new"))
+        reused = rows(ChangeKind.TOKEN, _TOKEN)
+        found = [
+            *(each for each in (*fresh, *gone) if each.id not in told),
+            *renamed,
+            *quarantined,
+            *(change for kind, field in _FIELDS.items() for change in rows(kind, _FIELD.format(field=field))),
+            *(each for each in reused if ((each.before or "").rpartition(" was ")[2], each.id) not in renames),
+            *(change for each in rows(ChangeKind.KEY, _KEYS) for change in _moved_keys(each)),
+        ]
+    return Changes(sorted(found, key=lambda each: (list(ChangeKind).index(each.kind), each.id)))
+
+
+def _attach(connection: sqlite3.Connection, name: str, source: Path | bytes) -> None:
+    if isinstance(source, bytes):
+        connection.execute(f"ATTACH ':memory:' AS {name}")
+        connection.deserialize(source, name=name)
+    else:
+        connection.execute(f"ATTACH ? AS {name}", (f"{source.resolve().as_uri()}?mode=ro&immutable=1",))
+
+
+def _moved_keys(change: Change) -> Iterator[Change]:
+    before, after = _keys(change.before), _keys(change.after)
+    for broker in sorted(before.keys() & after.keys()):
+        if before[broker] != after[broker]:
+            yield Change(ChangeKind.KEY, change.id, f"{broker} {before[broker]}", f"{broker} {after[broker]}")
+
+
+def _keys(lines: str | None) -> dict[str, str]:
+    parts = (line.split("\t") for line in (lines or "").split("\n"))
+    return {broker: f"{segment} {native}" for broker, segment, native in parts}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

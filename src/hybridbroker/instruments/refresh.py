@@ -20,7 +20,15 @@ from hybridbroker.instruments.join import join
 from hybridbroker.instruments.listings import Listings, ListingSource, MasterFile, Progress
 from hybridbroker.plugins import find_broker, installed_brokers
 
-__all__ = ["PUBLISHED_AT", "cache_folder", "installed_sources", "newest_build", "refresh", "todays_build"]
+__all__ = [
+    "PUBLISHED_AT",
+    "cache_folder",
+    "installed_sources",
+    "new_build_path",
+    "newest_build",
+    "refresh",
+    "todays_build",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +67,11 @@ def installed_sources() -> dict[str, ListingSource]:
             raise ConfigurationError(f"broker {name!r}: listings() gives no ListingSource but {type(source).__name__}")
         sources[name] = source
     return sources
+
+
+def new_build_path(folder: Path, *, now: datetime) -> Path:
+    """Return where a build made ``now`` goes."""
+    return folder / f"instruments-{now.astimezone(IST):%Y%m%dT%H%M%S}.sqlite"
 
 
 def newest_build(folder: Path) -> Path | None:
@@ -114,7 +127,7 @@ async def refresh(
     if last is not None and _meta(last).get("state") == state:
         os.utime(last, (now.timestamp(), now.timestamp()))
         return last
-    target = folder / f"instruments-{now.astimezone(IST):%Y%m%dT%H%M%S}.sqlite"
+    target = new_build_path(folder, now=now)
     await asyncio.to_thread(_build, target, sources, files, state=state, last=last, now=now)
     os.utime(target, (now.timestamp(), now.timestamp()))
     for old in sorted(folder.glob(_BUILDS))[:-_KEPT]:
@@ -186,7 +199,9 @@ def _meta(build: Path) -> dict[str, Any]:
     """Return what a build says about itself; nothing where it cannot be read, so that it is made again."""
     try:
         with closing(store.open_readonly(build)) as connection:
-            rows = connection.execute("SELECT name, value FROM meta WHERE name IN ('built_at','kept','masters','state')")
+            rows = connection.execute(
+                "SELECT name, value FROM meta WHERE name IN ('built_at','kept','masters','state')"
+            )
             return {name: json.loads(value) for name, value in rows}
     except (ConfigurationError, sqlite3.DatabaseError):
         return {}

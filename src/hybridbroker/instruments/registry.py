@@ -22,6 +22,7 @@ from hybridbroker.domain.orders import rupees
 from hybridbroker.errors import InstrumentAmbiguous, InstrumentConflict, InstrumentNotFound, InstrumentUnmapped
 from hybridbroker.instruments import store
 from hybridbroker.instruments.builtin import builtin_masters
+from hybridbroker.instruments.changes import Changes, changes_between
 from hybridbroker.instruments.identity import instrument_id, strike_text
 from hybridbroker.instruments.join import join
 from hybridbroker.instruments.listings import Listings, Progress
@@ -83,7 +84,7 @@ class InstrumentRegistry:
         self._connection = connection
         self._lock = Lock()
         self._instrument = lru_cache(maxsize=_REMEMBERED)(self._find)
-        self._broker_key = lru_cache(maxsize=_REMEMBERED)(self._find_key)
+        self._broker_keys = lru_cache(maxsize=_REMEMBERED)(self._find_keys)
         self._id_of_key = lru_cache(maxsize=_REMEMBERED)(self._find_native)
         self._finalizer = weakref.finalize(self, connection.close)
 
@@ -160,7 +161,16 @@ class InstrumentRegistry:
             InstrumentConflict: The lists contradict each other about it.
             InstrumentNotFound: This registry does not have the instrument at all.
         """
-        return self._broker_key(instrument.id, broker)
+        keys = self._broker_keys(instrument.id)
+        try:
+            return keys[broker]
+        except KeyError:
+            names = " and ".join(keys)
+            raise InstrumentUnmapped(f"{broker} does not list {instrument.id}; only {names} does") from None
+
+    def keys_of(self, instrument: Instrument) -> Mapping[str, BrokerKey]:
+        """Return what every broker that lists ``instrument`` calls it, by broker."""
+        return dict(self._broker_keys(instrument.id))
 
     def by_key(self, broker: str, key: str) -> Instrument:
         """Return what ``broker`` means by ``key``, written as ``str(BrokerKey)``: ``NSE_EQ:2885``, ``NSE_EQ|INE002A01018``.
@@ -282,6 +292,10 @@ class InstrumentRegistry:
         found = self._contracts(query, limit) or self._names.find(query, limit=limit)
         return tuple(self[id_] for id_ in found)
 
+    def changes_since(self, other: InstrumentRegistry) -> Changes:
+        """Return what is different here from ``other``, an earlier build."""
+        return changes_between(other._image(), self._image())
+
     # How old it is
 
     @cached_property
@@ -296,6 +310,12 @@ class InstrumentRegistry:
             )
             for each in self._meta("masters")
         )
+
+    @property
+    def days_apart(self) -> int | None:
+        """How many days lie between the oldest and the youngest master, as far as is known."""
+        days = [day for each in self.masters if (day := each.published or each.not_after) is not None]
+        return (max(days) - min(days)).days if days else None
 
     @property
     def as_of(self) -> date | None:
@@ -320,6 +340,9 @@ class InstrumentRegistry:
         with self._lock:
             return self._connection.execute(query, parameters).fetchall()
 
+    def _image(self) -> Path | bytes:
+        return self.path if self.path is not None else self._connection.serialize()
+
     def _meta(self, name: str) -> Any:
         rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
@@ -334,17 +357,12 @@ class InstrumentRegistry:
             raise InstrumentNotFound(f"{id_} is not carried: {gone[0][0]}")
         raise InstrumentNotFound(f"no instrument is called {id_!r}{self._suggestion(id_)}")
 
-    def _find_key(self, id_: str, broker: str) -> BrokerKey:
+    def _find_keys(self, id_: str) -> dict[str, BrokerKey]:
         rows = self._rows("SELECT keys FROM instrument WHERE id = ?", id_)
         if not rows:
             self._find(id_)
-        names = []
-        for line in rows[0][0].split("\n"):
-            name, segment, native = line.split("\t")
-            if name == broker:
-                return BrokerKey(broker=broker, segment=segment, id=native)
-            names.append(name)
-        raise InstrumentUnmapped(f"{broker} does not list {id_}; {' and '.join(names)} alone does")
+        parts = (line.split("\t") for line in rows[0][0].split("\n"))
+        return {broker: BrokerKey(broker=broker, segment=segment, id=native) for broker, segment, native in parts}
 
     def _find_native(self, broker: str, key: str) -> str:
         name = f"{broker} {key}"
@@ -384,10 +402,14 @@ class InstrumentRegistry:
         found = [_EXCHANGES[name] for (name,) in rows if exchange is None or name == exchange]
         if not found:
             where = f" on {exchange}" if exchange is not None else ""
-            raise InstrumentNotFound(f"nothing derives from {underlying!r}{where}; give the exchange's ticker, such as NIFTY")
+            raise InstrumentNotFound(
+                f"nothing derives from {underlying!r}{where}; give the exchange's ticker, such as NIFTY"
+            )
         if len(found) > 1:
             names = [f"{each}:{underlying}" for each in found]
-            raise InstrumentAmbiguous(f"{underlying} has derivatives on {' and '.join(found)}; name the exchange", candidates=names)
+            raise InstrumentAmbiguous(
+                f"{underlying} has derivatives on {' and '.join(found)}; name the exchange", candidates=names
+            )
         return found[0]
 
     def _derivative(self, kind: InstrumentKind, underlying: str, exchange: Exchange | None, **terms: Any) -> Instrument:
@@ -416,7 +438,9 @@ class InstrumentRegistry:
         kind = InstrumentKind.OPTION if strike else InstrumentKind.FUTURE
         found: list[str] = []
         for exchange, day in self._rows(
-            "SELECT exchange, day FROM expiry WHERE underlying = ? AND kind = ? ORDER BY day, exchange DESC", symbol, kind
+            "SELECT exchange, day FROM expiry WHERE underlying = ? AND kind = ? ORDER BY day, exchange DESC",
+            symbol,
+            kind,
         ):
             for each in (right,) if right else ("CE", "PE") if strike else ("FUT",):
                 name = ":".join(filter(None, (exchange, symbol, day, strike and strike_text(Decimal(strike)), each)))

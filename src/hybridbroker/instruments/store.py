@@ -117,9 +117,7 @@ def fill(
     )
     derived_on = _fill_underlyings(connection, outcome, masters)
     meta = _meta_of(outcome, masters, built_at=built_at, derived_on=derived_on) | dict(extra or {})
-    connection.executemany(
-        "INSERT INTO meta VALUES (?,?)", ((name, json.dumps(value)) for name, value in meta.items())
-    )
+    connection.executemany("INSERT INTO meta VALUES (?,?)", ((name, json.dumps(value)) for name, value in meta.items()))
     connection.execute("COMMIT")
     connection.executescript(_INDICES)
 
@@ -215,15 +213,15 @@ def _fill_conflicts(connection: sqlite3.Connection, outcome: Outcome) -> None:
             "INSERT INTO conflict VALUES (?,?,?,?)", (number, conflict.kind, conflict.message, json.dumps(ids))
         )
         isins = {f"{row.exchange}:{row.isin}" for row in conflict.rows if row.isin is not None}
-        connection.executemany("INSERT OR IGNORE INTO contested VALUES (?,?)", ((each, number) for each in {*ids, *isins}))
+        connection.executemany(
+            "INSERT OR IGNORE INTO contested VALUES (?,?)", ((each, number) for each in {*ids, *isins})
+        )
         connection.executemany(
             "INSERT OR REPLACE INTO native VALUES (?,NULL,?)", ((_key(row), number) for row in conflict.rows)
         )
 
 
-def _fill_underlyings(
-    connection: sqlite3.Connection, outcome: Outcome, masters: Sequence[Listings]
-) -> frozenset[str]:
+def _fill_underlyings(connection: sqlite3.Connection, outcome: Outcome, masters: Sequence[Listings]) -> frozenset[str]:
     ids = {entry.terms.id for entry in outcome.entries}
     series = {
         (entry.terms.symbol, entry.terms.exchange, entry.terms.kind, entry.terms.expiry)
@@ -248,9 +246,7 @@ def _fill_underlyings(
     return frozenset(known.values())
 
 
-def _underlyings(
-    wanted: Iterable[tuple[Exchange, str]], ids: set[str]
-) -> Iterator[tuple[tuple[Exchange, str], str]]:
+def _underlyings(wanted: Iterable[tuple[Exchange, str]], ids: set[str]) -> Iterator[tuple[tuple[Exchange, str], str]]:
     for exchange, symbol in wanted:
         index = instrument_id(exchange, InstrumentKind.INDEX, index_of_underlying(exchange, symbol))
         share = instrument_id(exchange, InstrumentKind.EQUITY, symbol)

@@ -193,10 +193,11 @@ class ReconnectingSocket:
 
     async def __aexit__(self, *exc: object) -> None:
         self._enter("closed")
+        repair, self._repair = self._repair, None
+        if repair is not None:
+            repair.cancel()
+            await asyncio.gather(repair, return_exceptions=True)
         self._resumed = None
-        if self._repair is not None:
-            self._repair.cancel()
-            await asyncio.wait({self._repair})
         line, self._line = self._line, None
         if line is not None:
             await line.connection.close()
@@ -260,7 +261,7 @@ class ReconnectingSocket:
             self._on_alive()
 
     def _lost(self, exc: ConnectionClosed) -> None:
-        self._line = None
+        self._line = self._repair = None
         now = self._clock.monotonic()
         lost_at = self._clock.now() - timedelta(seconds=max(0.0, now - self._heard_at))
         self._loss = _Loss(_trouble_of_closing(exc), _told(exc), lost_at)
@@ -270,25 +271,28 @@ class ReconnectingSocket:
             self._enter("reconnecting")
 
     async def _repaired(self) -> None:
-        if self._state != "reconnecting":
-            raise StopAsyncIteration
-        repair = self._repair = asyncio.create_task(self._reconnect(), name=f"reconnect {self._name}")
-        try:
-            await asyncio.wait({repair})
-        except asyncio.CancelledError:
-            repair.cancel()
-            raise
-        finally:
-            self._repair = None
+        # The repair is a task of its own, so that a reader that gives up waiting (and comes back)
+        # does not begin it anew, and so that leaving can end it.
+        if self._repair is None:
+            if self._state != "reconnecting":
+                raise StopAsyncIteration
+            self._repair = asyncio.create_task(self._reconnect(), name=f"reconnect {self._name}")
+        repair = self._repair
+        await asyncio.wait({repair})
+        self._repair = None
         if repair.cancelled():
             raise StopAsyncIteration
-        try:
-            repair.result()
-        except HybridBrokerError:
-            self._enter("closed")
-            raise
+        repair.result()
 
     async def _reconnect(self) -> None:
+        try:
+            await self._attempts()
+        except BaseException:
+            self._enter("closed")
+            raise
+        self._resumed = Resumed(lost_at=self._loss.at, back_at=self._clock.now(), reason=self._loss.reason)
+
+    async def _attempts(self) -> None:
         trouble, reason, at_least = self._loss.trouble, self._loss.reason, 0.0
         while True:
             self._attempt += 1
@@ -305,7 +309,6 @@ class ReconnectingSocket:
                     raise
                 trouble, reason, at_least = failed, str(exc), getattr(exc, "retry_after", None) or 0.0
             else:
-                self._resumed = Resumed(lost_at=self._loss.at, back_at=self._clock.now(), reason=self._loss.reason)
                 return
 
     async def _connect(self) -> None:

@@ -116,7 +116,9 @@ def _decode(path: Path) -> list[_Row]:
     try:
         return msgspec.json.decode(body, type=list[_Row])
     except msgspec.DecodeError as exc:
-        raise ConfigurationError(f"{path}: not readable as Upstox's instrument file ({exc}); download it again") from exc
+        raise ConfigurationError(
+            f"{path}: not readable as Upstox's instrument file ({exc}); download it again"
+        ) from exc
 
 
 def _cash(row: _Row, segment: str) -> Listing:
