@@ -7,10 +7,10 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import attrs
 
@@ -197,7 +197,7 @@ class FakeBroker:
         )
         return self._set(order)
 
-    def change(self, order_id: str, **changes: object) -> Order:
+    def change(self, order_id: str, **changes: Any) -> Order:
         now = self.clock.now().replace(microsecond=0)
         return self._set(attrs.evolve(self._orders[order_id], updated_at=now, **changes))
 
@@ -217,9 +217,7 @@ class FakeBroker:
             )
         )
         status = OrderStatus.FILLED if filled == order.quantity else OrderStatus.PARTIALLY_FILLED
-        return self.change(
-            order_id, filled_quantity=filled, status=status, average_price=order.price or Decimal(100)
-        )
+        return self.change(order_id, filled_quantity=filled, status=status, average_price=order.price or Decimal(100))
 
     def tell(self, item: Order | Gap) -> None:
         for listener in self._listeners:
@@ -233,9 +231,7 @@ class FakeBroker:
 
     def _visible(self) -> list[Order]:
         now = self.clock.now()
-        return [
-            each for each in self._orders.values() if self.hidden_until.get(each.client_order_id or "", now) <= now
-        ]
+        return [each for each in self._orders.values() if self.hidden_until.get(each.client_order_id or "", now) <= now]
 
     # What the broker answers.
 
@@ -317,7 +313,7 @@ class FakeBroker:
         if self.updates_error is not None:
             raise self.updates_error
 
-    def order_updates(self):  # noqa: ANN201
+    def order_updates(self) -> AbstractAsyncContextManager[AsyncIterator[Order | Gap]]:
         return self._updates()
 
     def end_updates(self, error: HybridBrokerError) -> None:

@@ -59,7 +59,12 @@ REFUSALS = [
     ),
     pytest.param(Limit.CLOSED, buy(), OPEN, {"is_open": False}, "NSE is closed", id="closed"),
     pytest.param(
-        Limit.PER_MINUTE, buy(), limits(max_orders_per_minute=5), {"placed_within_minute": 5}, "5 orders", id="per minute"
+        Limit.PER_MINUTE,
+        buy(),
+        limits(max_orders_per_minute=5),
+        {"placed_within_minute": 5},
+        "5 orders",
+        id="per minute",
     ),
     pytest.param(Limit.DUPLICATE, buy(), RiskLimits(), {"twin": ENTRY}, "t-0", id="duplicate"),
     pytest.param(
@@ -158,7 +163,7 @@ def test_an_exit_is_held_up_by_the_collar_alone() -> None:
     ],
 )
 def test_exitable_is_what_closes_and_never_what_opens(
-    side: Side, product: Product, positions: list[int], available: int, claimed: int, expected: int
+    side: Side, product: Product, positions: list[int], *, available: int, claimed: int, expected: int
 ) -> None:
     request = LimitOrder(ABC, side, quantity=1, price="100", product=product)
     held = [position(units, product=product) for units in positions]

@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -144,6 +145,7 @@ def test_what_was_written_survives_a_killed_process(path: Path) -> None:
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
+from typing import Any
 from decimal import Decimal
 import attrs
 from execution_support import buy, START
@@ -172,6 +174,7 @@ def test_the_lock_dies_with_its_process(path: Path) -> None:
     script = f"""
 import os, signal
 from pathlib import Path
+from typing import Any
 from hybridbroker.execution.journal import OrderJournal
 OrderJournal(Path({str(path)!r})).__enter__()
 os.kill(os.getpid(), signal.SIGKILL)
@@ -202,9 +205,13 @@ def test_a_full_disk_refuses_the_intent_and_leaves_the_journal_usable(path: Path
     with OrderJournal(path, clock=clock) as journal:
         pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
         journal._db.execute(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(ConfigurationError, match="disk is full"):
+
+        def fill_the_disk() -> None:
             for number in range(500):
                 journal.begin(entry(f"t-{number}", clock=clock), "x" * 500)
+
+        with pytest.raises(ConfigurationError, match="disk is full"):
+            fill_the_disk()
         written = len(journal.entries())
         journal._db.execute("PRAGMA max_page_count=1000000")
         journal.begin(entry("t-after", clock=clock), "")
@@ -216,6 +223,7 @@ def test_a_disk_that_is_full_at_the_start_is_found_before_any_order(path: Path) 
     script = f"""
 import resource, signal
 from pathlib import Path
+from typing import Any
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.execution.journal import OrderJournal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -304,7 +312,7 @@ def test_a_journal_that_is_not_entered_says_so(path: Path, clock: ManualClock) -
 
 
 def test_net_fills_count_shares_of_today_and_derivatives_of_all_days(path: Path, clock: ManualClock) -> None:
-    def filled(name: str, **changes: object) -> Entry:
+    def filled(name: str, **changes: Any) -> Entry:
         return attrs.evolve(entry(name, clock=clock), **{"filled_quantity": 10, **changes})
 
     with OrderJournal(path, clock=clock) as journal:

@@ -103,9 +103,7 @@ async def test_a_lost_reply_is_found_at_the_broker(build: Build, bare: FakeBroke
     assert len(bare.posts) == 1
 
 
-async def test_a_lost_reply_is_found_in_the_update_stream(
-    build: Build, bare: FakeBroker, clock: VirtualClock
-) -> None:
+async def test_a_lost_reply_is_found_in_the_update_stream(build: Build, bare: FakeBroker, clock: VirtualClock) -> None:
     bare.script.append(loses_reply(carried_out=False))
     async with build() as broker:
         call = asyncio.ensure_future(broker.place_order(buy(name="t-1")))
@@ -137,7 +135,9 @@ async def test_an_order_that_is_not_found_is_unknown_with_what_was_looked_at(
     bare.script.append(loses_reply(carried_out=False, error=error))
 
     async with build() as broker:
-        with pytest.raises(OrderOutcomeUnknown, match=r"find_order at 09:30:00: not there.*orders at 09:30:00") as caught:
+        with pytest.raises(
+            OrderOutcomeUnknown, match=r"find_order at 09:30:00: not there.*orders at 09:30:00"
+        ) as caught:
             await clock.run(broker.place_order(buy(name="t-1")))
 
         assert caught.value.client_order_id == "t-1"
@@ -268,9 +268,7 @@ async def test_a_call_cancelled_while_it_waits_for_its_turn_was_never_sent(
         assert (state(broker, "t-1"), len(bare.posts)) == (OrderState.REJECTED, 10)
 
 
-async def test_a_broken_slice_leaves_the_outcome_unknown(
-    build: Build, bare: FakeBroker, clock: VirtualClock
-) -> None:
+async def test_a_broken_slice_leaves_the_outcome_unknown(build: Build, bare: FakeBroker, clock: VirtualClock) -> None:
     async def breaks(carry_out: Callable[[], Order]) -> Order:
         carry_out()
         raise KeyError("a bug")
@@ -327,7 +325,7 @@ async def test_a_cancel_that_nobody_saw_is_unknown(build: Build, bare: FakeBroke
     async with build() as broker:
         order = await broker.place_order(buy())
         bare.script.append(loses_reply(carried_out=False))
-        with pytest.raises(OrderOutcomeUnknown, match="cancelled is not known.*still open") as caught:
+        with pytest.raises(OrderOutcomeUnknown, match=r"cancelled is not known.*still open") as caught:
             await clock.run(broker.cancel_order(order.id))
 
     assert (caught.value.client_order_id, len(bare.deletes)) == (order.id, 1)
@@ -472,5 +470,3 @@ async def test_metrics_count_and_time_the_way_of_an_order(build: Build, bare: Fa
     assert snapshot.orders == {"placed": 1, "accepted": 1}
     assert set(snapshot.latency_ms) == {"journal", "rate", "broker"}
     assert snapshot.unresolved == ()
-
-

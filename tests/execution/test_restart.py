@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, Self
 
 import attrs
 import pytest
@@ -27,7 +28,7 @@ def build(tmp_path: Path, bare: FakeBroker, clock: VirtualClock, alerts: Alerts)
     class Entered(JournalledBroker):
         """Entered with the clock running: taking up may have to wait."""
 
-        async def __aenter__(self) -> Entered:
+        async def __aenter__(self) -> Self:
             return await clock.run(super().__aenter__())
 
     return lambda: Entered(
@@ -35,7 +36,7 @@ def build(tmp_path: Path, bare: FakeBroker, clock: VirtualClock, alerts: Alerts)
     )
 
 
-def left_behind(path: Path, clock: VirtualClock, name: str, state: OrderState, **terms: object) -> None:
+def left_behind(path: Path, clock: VirtualClock, name: str, state: OrderState, **terms: Any) -> None:
     """Write the journal that a process killed in ``state`` leaves."""
     with OrderJournal(path / "orders.db", clock=clock) as journal:
         entry = Entry.of(buy(name=name), at=clock.now(), value=None)
@@ -130,9 +131,7 @@ async def test_positions_that_do_not_add_up_stop_entries_and_are_explained(
 async def test_positions_held_before_the_first_use_are_taken_as_they_are(
     build: Build, bare: FakeBroker, clock: VirtualClock
 ) -> None:
-    bare.carried.append(
-        Position(instrument=XYZ, product=Product.INTRADAY, quantity=7, average_price=Decimal(100))
-    )
+    bare.carried.append(Position(instrument=XYZ, product=Product.INTRADAY, quantity=7, average_price=Decimal(100)))
 
     for _ in range(2):
         async with build() as broker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,9 +76,7 @@ async def test_two_ledgers_on_one_file_share_the_ten(tmp_path: Path) -> None:
     clock = VirtualClock()
     path = tmp_path / "rate.db"
     with WriteRate(path, clock=clock) as one, WriteRate(path, clock=clock) as other:
-        both = await clock.run(
-            asyncio.gather(acquire_all(one, clock, count=20), acquire_all(other, clock, count=20))
-        )
+        both = await clock.run(asyncio.gather(acquire_all(one, clock, count=20), acquire_all(other, clock, count=20)))
 
     assert most_within_a_second([*both[0], *both[1]]) == 10
 
@@ -98,10 +95,12 @@ async def main():
 asyncio.run(main())
 """
     processes = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+        for _ in range(3)
     ]
+    printed = await asyncio.gather(*(each.communicate() for each in processes))
 
-    times = [float(line) for each in processes for line in each.communicate(timeout=60)[0].splitlines()]
+    times = [float(line) for output, _ in printed for line in output.splitlines()]
 
     assert len(times) == 24
     # Printed just after the place was taken: the slack of the window covers that.

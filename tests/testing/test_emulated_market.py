@@ -63,11 +63,11 @@ async def test_the_synthetic_day_breaks_out_on_volume() -> None:
     await market.run()
     bars = market.today_bars(KEY)
 
-    before, rally = bars[:75], bars[75:187]
+    fall, rally = bars[:82], bars[82:150]
 
-    assert before[-1].close < before[0].open
+    assert fall[-1].close < fall[0].open
     assert rally[-1].close > rally[0].open * 1.01
-    assert sum(bar.volume for bar in rally[:45]) / 45 > 1.8 * sum(bar.volume for bar in before) / 75
+    assert sum(bar.volume for bar in rally[:15]) / 15 > 3 * sum(bar.volume for bar in fall) / 82
 
 
 async def test_every_synthetic_price_is_on_the_tick() -> None:

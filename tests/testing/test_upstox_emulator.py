@@ -382,7 +382,7 @@ def test_the_schema_holds_every_documented_field() -> None:
     numbers = {name: field.number for name, field in pb.MarketFullFeed.DESCRIPTOR.fields_by_name.items()}
 
     assert numbers == {name: number for number, name in enumerate(documented.split(), 1)}
-    assert pb.LTPC.DESCRIPTOR.fields_by_name["iep"].message_type.full_name == "google.protobuf.DoubleValue"
+    assert pb.LTPC(iep={"value": 1.5}).iep.value == 1.5
     assert pb.MarketInfo.DESCRIPTOR.fields_by_name["preOpenSessionStatus"].number == 3
     assert pb.FeedResponse.DESCRIPTOR.file.package == "hybridbroker.testing.emulators"
 

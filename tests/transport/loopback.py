@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -56,23 +57,30 @@ class RawServer:
     ``idle`` is the server's keep-alive: a connection silent for that many seconds is closed.
     """
 
-    def __init__(self, answer: Callable[[Seen], Answer] = lambda _: reply(), *, idle: float | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Seen], Answer] = lambda _: reply(),
+        *,
+        idle: float | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.seen: list[Seen] = []
         self.connections = 0
         self.port = 0
         self._answer = answer
         self._idle = idle
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def methods(self) -> list[str]:
         return [each.method for each in self.seen]
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

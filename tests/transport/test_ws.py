@@ -736,6 +736,12 @@ def test_trouble_of_a_close_code(code: int, expected: Trouble) -> None:
     assert _trouble_of_closing(closed) is expected
 
 
+def test_a_frame_that_was_too_big_is_not_asked_for_again_at_once() -> None:
+    closed = ConnectionClosedError(None, Close(1009, "frame exceeds limit"))
+
+    assert _trouble_of_closing(closed) is Trouble.UNAVAILABLE
+
+
 async def test_hold_off_keeps_the_next_connection_away() -> None:
     clock = Noting()
     async with Feed(closing(b"goodbye"), sending(b"2")).serving() as feed, socket(feed, clock) as frames:

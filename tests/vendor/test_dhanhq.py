@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from waiting import until
 
 from hybridbroker.testing.emulators import DhanEmulator
 
@@ -112,12 +113,10 @@ async def test_its_order_updates_arrive(client: Client, dhan_emulator: DhanEmula
     socket.order_feed_wss = dhan_emulator.order_updates_url
     socket.on_update = updates.append
     listening = asyncio.create_task(socket.connect_order_update())
-    while not dhan_emulator.update_sockets:
-        await asyncio.sleep(0.01)
+    await until(lambda: dhan_emulator.update_sockets)
 
     await client("place_order", **ORDER | {"price": 1410.0})
-    while len(updates) < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: len(updates) == 2)
 
     listening.cancel()
     await asyncio.wait([listening])

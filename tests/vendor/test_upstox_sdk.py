@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from waiting import until
 
 from hybridbroker.testing.emulators import EmulatedMarket, UpstoxEmulator
 
@@ -112,8 +113,7 @@ async def test_it_changes_mode_and_unsubscribes(redirected: UpstoxEmulator) -> N
         streamer.change_mode([RELIANCE], "full")
         changed = await listener.next_of("initial_feed")
         streamer.unsubscribe([RELIANCE])
-        while redirected.subscriptions:
-            await asyncio.sleep(0.01)
+        await until(lambda: not redirected.subscriptions)
 
     assert "fullFeed" in changed["feeds"][RELIANCE]
 

@@ -19,7 +19,7 @@ from hybridbroker.errors import ConfigurationError
 if TYPE_CHECKING:
     from hybridbroker.domain.instrument import Instrument
     from hybridbroker.instruments.changes import Changes
-    from hybridbroker.instruments.listings import Listings, ListingSource, Progress
+    from hybridbroker.instruments.listings import ListingSource, Progress
     from hybridbroker.instruments.registry import InstrumentRegistry
 
 __all__ = ["app"]
@@ -46,7 +46,7 @@ def build(
 ) -> None:
     """Join the brokers' instrument masters into one registry file; without files they are downloaded.
 
-    Example: hybridbroker instruments build --upstox complete.json.gz --dhan api-scrip-master-detailed.csv --out today.sqlite
+    Example: hybridbroker instruments build --upstox complete.json.gz --dhan api-scrip-master-detailed.csv
     """
     from hybridbroker.instruments.registry import InstrumentRegistry
 
@@ -155,19 +155,22 @@ def _build_from_files(given: Mapping[str, Sequence[Path]], days: Mapping[str, da
     from hybridbroker.clock import SystemClock
     from hybridbroker.instruments import store
     from hybridbroker.instruments.join import join
-    from hybridbroker.instruments.refresh import cache_folder, installed_sources, new_build_path
+    from hybridbroker.instruments.refresh import cache_folder, new_build_path
 
-    sources = installed_sources()
-    unknown = given.keys() - sources.keys()
-    if unknown:
-        raise ConfigurationError(
-            f"no installed broker is called {' or '.join(sorted(unknown))}; installed: {', '.join(sources)}"
-        )
-    masters = [sources[name].read(paths, published=days.get(name)) for name, paths in given.items()]
+    masters = [_source(name).read(paths, published=days.get(name)) for name, paths in given.items()]
     now = SystemClock().now()
     path = out or new_build_path(cache_folder(), now=now)
     store.write(path, join(masters), masters, built_at=now)
     return path
+
+
+def _source(name: str) -> ListingSource:
+    from hybridbroker.instruments.refresh import source_of
+
+    source = source_of(name)
+    if source is None:
+        raise ConfigurationError(f"{name} publishes no instrument master that this library can read")
+    return source
 
 
 async def _build_from_servers(out: Path | None) -> Path:
@@ -188,7 +191,8 @@ async def _build_from_servers(out: Path | None) -> Path:
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress as Bar, TaskID, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
 
     with Bar(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from base64 import b32encode
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -35,8 +36,6 @@ __all__ = [
 
 CLIENT_ORDER_ID_LENGTH = 25
 """Longest client order id that every supported broker takes (Dhan: measured 25, documented 30)."""
-
-_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Side(StrEnum):
@@ -130,7 +129,7 @@ def make_client_order_id(now: datetime, *, prefix: str = "hb") -> str:
     ``hb-0915-092001-7f3k9q2m``: prefix, month and day, IST time, forty random bits.
     """
     local = now.astimezone(IST)
-    suffix = "".join(secrets.choice(_ID_ALPHABET) for _ in range(8))
+    suffix = b32encode(secrets.token_bytes(5)).decode().lower()
     return f"{prefix[:4]}-{local:%m%d-%H%M%S}-{suffix}"
 
 

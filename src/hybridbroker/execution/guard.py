@@ -261,7 +261,7 @@ def _collared(request: OrderRequest, collar: Decimal, market: Decimal) -> Refusa
     relation = "above" if request.side is Side.BUY else "below"
     return Refusal(
         Limit.COLLAR,
-        f"{request.side} at {request.price} is more than {collar * _HUNDRED:f} % {relation} {reference}",
+        f"{request.side} at {request.price} is more than {(collar * _HUNDRED).normalize():f} % {relation} {reference}",
     )
 
 

@@ -92,6 +92,8 @@ class GuardedBroker:
     ) -> None:
         self.limits = limits
         self.kill_switch = kill or KillSwitch()
+        self.name: str = broker.name
+        self.capabilities: Capability = broker.capabilities
         self._broker = broker
         self._bare = bare
         self._clock = clock
@@ -100,16 +102,6 @@ class GuardedBroker:
         self._quotes = quotes
         self._kill_signal = kill_signal
         self._stack = AsyncExitStack()
-
-    @property
-    def name(self) -> str:
-        """Return the broker's name."""
-        return self._broker.name
-
-    @property
-    def capabilities(self) -> Capability:
-        """Return what the broker can do."""
-        return self._broker.capabilities
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

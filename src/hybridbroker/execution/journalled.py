@@ -78,6 +78,8 @@ class JournalledBroker:
         patience: Patience | None = None,
         notifier: Notifier | None = None,
     ) -> None:
+        self.name: str = broker.name
+        self.capabilities: Capability = broker.capabilities
         self._broker = broker
         self._journal = journal
         self._clock = clock = clock or SystemClock()
@@ -107,16 +109,6 @@ class JournalledBroker:
         )
         self._search = Search(broker, ledger=self.ledger, clock=clock, patience=patience, took=self.keeper.took)
         self._stack = AsyncExitStack()
-
-    @property
-    def name(self) -> str:
-        """Return the inner broker's name."""
-        return self._broker.name
-
-    @property
-    def capabilities(self) -> Capability:
-        """Return what the inner broker can do."""
-        return self._broker.capabilities
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:

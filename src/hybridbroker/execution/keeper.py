@@ -30,11 +30,11 @@ logger = logging.getLogger(__name__)
 
 _READ_LIMIT: Final = 30.0
 _SOON: Final = 1.0
-_FIRST_WATCH: Final = 1.0
-_SLOWEST_WATCH: Final = 10.0
+_SLOWER: Final = 10
 _SETTLED: Final = CATCH_UP.total_seconds() + 0.5
 _REOPEN: Final = 30.0
 _COMPARISONS: Final = 3
+_MISSING: Final = "missing:"
 _OFFSETS: Final = "position-offsets"
 
 
@@ -76,7 +76,7 @@ class Keeper:
         self._patience = patience
         self._ended = False
         self._due: dict[_Job, float] = {}
-        self._pause = _FIRST_WATCH
+        self._pause = patience.watch
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -105,7 +105,7 @@ class Keeper:
     def changed(self, before: Entry, after: Entry) -> None:
         """Take note that the ledger changed, and plan what follows from it."""
         if after.state is OrderState.UNKNOWN:
-            self._pause = _FIRST_WATCH
+            self._pause = self._patience.watch
             self._want(_Job.BOOK, after=self._pause)
         if after.filled_quantity != before.filled_quantity:
             self._want(_Job.FILLS, after=_SOON)
@@ -122,6 +122,7 @@ class Keeper:
         for order in orders:
             if self._ledger.observe(order, read_from=began):
                 self._hub.publish(order)
+            self._stops.lift(f"{_MISSING}{order.client_order_id}", why="the broker shows it again")
 
     def took_book(self, orders: Sequence[Order], began: datetime) -> None:
         """Take in a complete book; what it lacks counts as a look for the unresolved."""
@@ -156,7 +157,7 @@ class Keeper:
             self._stops.stop(
                 "recovery", f"the broker's book and positions could not be read after the start: {exc}", kept=False
             )
-            self._want(_Job.BOOK, after=_FIRST_WATCH)
+            self._want(_Job.BOOK, after=self._patience.watch)
         if self._ledger.unresolved() or self._ledger.live() or self._ledger.absent() or self._due:
             self._plan()
             self.start()
@@ -177,7 +178,7 @@ class Keeper:
                 tell("order-taken-up", client_order_id=entry.client_order_id, order_id=entry.order_id)
         for entry in missing:
             self._stops.stop(
-                f"missing:{entry.client_order_id}",
+                f"{_MISSING}{entry.client_order_id}",
                 f"order {entry.client_order_id} ({entry.instrument}) was acknowledged as {entry.order_id} and is not "
                 "in the broker's book; ask the broker, then override()",
             )
@@ -326,8 +327,8 @@ class Keeper:
         """Plan the next look at whatever still needs one."""
         polling = not self.updates_live and not self._ended
         if self._ledger.unresolved() or "recovery" in self._stops.reasons:
-            self._want(_Job.BOOK, after=self._pause)
-            self._pause = min(self._pause * 2, _SLOWEST_WATCH)
+            self._want(_Job.BOOK, after=min(self._pause, self._ledger.settles_in() or self._pause))
+            self._pause = min(self._pause * 2, _SLOWER * self._patience.watch)
         elif self._ledger.absent() or (polling and self._ledger.live()):
             self._want(_Job.BOOK, after=self._patience.poll)
         if self.polls_positions or polling:

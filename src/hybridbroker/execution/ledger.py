@@ -165,6 +165,16 @@ class Ledger:
         """Return where an unresolved order was looked for."""
         return tuple(self._looks.get(client_order_id, ()))
 
+    def settles_in(self) -> float | None:
+        """Return the seconds until the settle window of an unresolved order ends, or None where none is running."""
+        now, window = self._clock.now(), timedelta(seconds=self._patience.settle)
+        firsts = [
+            next((look.at for look in self._looks.get(each.client_order_id, ()) if look.shows_absence), None)
+            for each in self.unresolved()
+        ]
+        ends = [(first + window - now).total_seconds() for first in firsts if first is not None]
+        return min((end for end in ends if end > 0), default=None)
+
     def unknown_error(self, client_order_id: str) -> OrderOutcomeUnknown:
         """Return the exception that tells what was looked at and when."""
         looks = self.looks(client_order_id)

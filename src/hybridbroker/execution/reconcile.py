@@ -46,6 +46,8 @@ class Patience:
     """Seconds between the first and the last complete book reading that must all lack the order."""
     reads: int = 3
     """Complete book readings that must lack it, at least."""
+    watch: float = 1.0
+    """Seconds to the first look in the background; the pauses double, up to ten times this."""
     poll: float = 30.0
     """Seconds between book readings while order updates are down, and for absent orders."""
 

@@ -24,18 +24,19 @@ _SHARES: Final = (
 def builtin_masters() -> tuple[Listings, Listings]:
     """Return both brokers' rows for six shares and the Nifty 50."""
     nifty = ("NIFTY 50", "Nifty 50")
-    upstox = [_share("upstox", f"NSE_EQ|{isin}", *row) for row in _SHARES for isin in (row[2],)]
+    upstox = [_share("upstox", f"NSE_EQ|{row[2]}", row) for row in _SHARES]
     upstox.append(
         Listing("upstox", "NSE_INDEX", "NSE_INDEX|Nifty 50", None, Exchange.NSE, InstrumentKind.INDEX, *nifty)
     )
-    dhan = [_share("dhan", token, *row) for row in _SHARES for token in (row[3],)]
+    dhan = [_share("dhan", row[3], row) for row in _SHARES]
     dhan.append(Listing("dhan", "IDX_I", "13", None, Exchange.NSE, InstrumentKind.INDEX, *nifty))
     return Listings(broker="upstox", rows=upstox, files=("built in",)), Listings(
         broker="dhan", rows=dhan, files=("built in",)
     )
 
 
-def _share(broker: str, native: str, symbol: str, name: str, isin: str, token: str, tick: str) -> Listing:
+def _share(broker: str, native: str, row: tuple[str, str, str, str, str]) -> Listing:
+    symbol, name, isin, token, tick = row
     return Listing(
         broker, "NSE_EQ", native, token, Exchange.NSE, InstrumentKind.EQUITY, symbol, name, isin, "EQ", 1, Decimal(tick)
     )

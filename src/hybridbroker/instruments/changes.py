@@ -82,7 +82,7 @@ _FIELD: Final = """
     SELECT new.id, old.{field}, new.{field} FROM new.instrument new JOIN old.instrument old ON old.id = new.id
     WHERE old.{field} IS NOT new.{field}
 """
-_TOKEN: Final = """
+_REUSED: Final = """
     SELECT new.id, old.key || ' was ' || old.id, new.key FROM new.native new
     JOIN old.native old ON old.key = new.key WHERE old.id <> new.id
 """
@@ -114,7 +114,7 @@ def changes_between(old: Path | bytes, new: Path | bytes) -> Changes:
         renames = {(each.before, each.id) for each in renamed}
         fresh = rows(ChangeKind.NEW, _ONLY.format(here="new", there="old"))
         gone = rows(ChangeKind.GONE, _ONLY.format(here="old", there="new"))
-        reused = rows(ChangeKind.TOKEN, _TOKEN)
+        reused = rows(ChangeKind.TOKEN, _REUSED)
         found = [
             *(each for each in (*fresh, *gone) if each.id not in told),
             *renamed,

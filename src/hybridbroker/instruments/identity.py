@@ -12,6 +12,9 @@ from hybridbroker.domain.instrument import SYMBOL_SERIES, Exchange, InstrumentKi
 __all__ = ["instrument_id", "is_isin", "kind_from_isin", "strike_text"]
 
 _ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
+_OPTION = InstrumentKind.OPTION
+_FUTURE = InstrumentKind.FUTURE
+_INDEX = InstrumentKind.INDEX
 _SHARE = "01"
 _DEBT = frozenset({"07", "08", "09", "14", "15", "16", "24", "A7"})
 
@@ -55,11 +58,10 @@ def _day(day: date) -> str:
     return day.isoformat()
 
 
-def instrument_id(
+def instrument_id(  # noqa: PLR0917 - by position, because it runs once for each of 240,000 rows
     exchange: Exchange,
     kind: InstrumentKind,
     symbol: str,
-    *,
     series: str | None = None,
     expiry: date | None = None,
     strike: Decimal | None = None,
@@ -70,15 +72,14 @@ def instrument_id(
     Raises:
         ValueError: A derivative without the terms that name it.
     """
-    if kind is InstrumentKind.OPTION:
-        if expiry is None or strike is None or right is None:
-            raise ValueError(f"an option on {symbol} needs expiry, strike and right")
-        return ":".join((exchange, symbol, _day(expiry), strike_text(strike), right))
-    if kind is InstrumentKind.FUTURE:
-        if expiry is None:
-            raise ValueError(f"a future on {symbol} needs its expiry")
-        return ":".join((exchange, symbol, _day(expiry), "FUT"))
-    if kind is InstrumentKind.INDEX:
+    if expiry is not None:
+        if strike is not None and right is not None:
+            return ":".join((exchange, symbol, _day(expiry), strike_text(strike), right))
+        if kind is not _OPTION:
+            return ":".join((exchange, symbol, _day(expiry), "FUT"))
+    if kind is _OPTION or kind is _FUTURE:
+        raise ValueError(f"a {kind} on {symbol} needs its expiry, and an option its strike and right")
+    if kind is _INDEX:
         return f"{exchange}:{symbol}:INDEX"
     if exchange is Exchange.NSE and series is not None and series not in SYMBOL_SERIES:
         return f"{exchange}:{symbol}:{series}"

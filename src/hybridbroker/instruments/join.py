@@ -14,14 +14,15 @@ Rows whose evidence points at one another and does not agree are quarantined, al
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from enum import StrEnum
 from typing import Final
 
 import attrs
 
-from hybridbroker.domain.instrument import SYMBOL_SERIES, Exchange, InstrumentKind
+from hybridbroker.domain.instrument import SYMBOL_SERIES, Exchange, InstrumentKind, Segment
 from hybridbroker.instruments.index_names import canonical_index, normalised
 from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.merge import Irreconcilable, merge
@@ -53,7 +54,8 @@ class Reason(StrEnum):
     """Why a row of a mapped segment is in no instrument."""
 
     EXPIRED = "expired before the youngest master"
-    NO_TOKEN = "no exchange token to check its terms against"  # noqa: S105 - the exchange's number
+    UNCHECKABLE = "no exchange token to check its terms against"
+    ANONYMOUS = "neither ISIN nor exchange token"
 
 
 @attrs.define
@@ -107,45 +109,41 @@ class _Group(list[Listing]):
 class _Evidence:
     """Which group each piece of evidence (an ISIN, a token, a name) has led to so far."""
 
-    def __init__(self) -> None:
-        self._by: dict[Hashable, _Group] = {}
+    def __init__(self, judge: Callable[[Sequence[_Group], Listing], _Trouble | None]) -> None:
+        self._judge = judge
+        self._by: dict[str, _Group] = {}
         self._all: list[_Group] = []
 
     def groups(self) -> list[_Group]:
         """Return every group once."""
         return [group for group in self._all if group.absorbed_by is None]
 
-    def at(self, piece: Hashable) -> _Group | None:
-        """Return the group that ``piece`` leads to."""
-        group = self._by.get(piece)
-        while group is not None and group.absorbed_by is not None:
-            group = group.absorbed_by
-        return group
-
-    def start(self, row: Listing, pieces: Iterable[Hashable]) -> None:
-        """Begin a group with ``row``."""
-        group = _Group(row)
-        self._all.append(group)
-        for piece in pieces:
-            self._by[piece] = group
-
-    def extend(
-        self, groups: Sequence[_Group], row: Listing, pieces: Iterable[Hashable], trouble: _Trouble | None = None
-    ) -> None:
-        """Make one group of ``groups`` and ``row``; with trouble of any of them it is one to quarantine."""
-        group, *others = groups
-        for other in others:
+    def place(self, row: Listing, pieces: Iterable[str], trouble: _Trouble | None = None) -> None:
+        """Put the row into the one group of all that its evidence leads to; where they do not agree, it is a conflict."""
+        hits = self._hits(pieces)
+        group = hits[0] if hits else _Group(row)
+        if hits:
+            trouble = trouble or self._judge(hits, row) or _listed_twice(group, row)
+            group.append(row)
+        else:
+            self._all.append(group)
+        for other in hits[1:]:
             group += other
             group.trouble = group.trouble or other.trouble
             other.absorbed_by = group
-        twins = [known for known in group if known.broker == row.broker]
-        if row not in twins:
-            if twins:
-                trouble = trouble or (ConflictKind.DUPLICATE, f"{row.broker} lists it twice, differently")
-            group.append(row)
         group.trouble = group.trouble or trouble
         for piece in pieces:
             self._by[piece] = group
+
+    def _hits(self, pieces: Iterable[str]) -> list[_Group]:
+        hits: list[_Group] = []
+        for piece in pieces:
+            group = self._by.get(piece)
+            while group is not None and group.absorbed_by is not None:
+                group = group.absorbed_by
+            if group is not None and not any(group is known for known in hits):
+                hits.append(group)
+        return hits
 
 
 def join(masters: Sequence[Listings]) -> Outcome:
@@ -154,58 +152,68 @@ def join(masters: Sequence[Listings]) -> Outcome:
     Names come from the youngest master. Derivatives that expired before the day it is of are left out.
     """
     youngest_first = sorted(masters, key=lambda each: (each.latest or date.min, each.broker), reverse=True)
-    today = youngest_first[0].latest if youngest_first else None
-    cash, indices, derivatives = _Evidence(), _Evidence(), _Evidence()
+    today = (youngest_first[0].latest if youngest_first else None) or date.min
+    cash, indices = _Evidence(_judge_cash), _Evidence(_judge_index)
+    derivatives: list[Listing] = []
     left_out: list[LeftOut] = []
     for master in youngest_first:
-        for row in master.rows:
-            if row.expiry is not None:
-                if today is not None and row.expiry < today:
+        rows, twice = _distinct(master)
+        for row in rows:
+            if twice and _key(row) in twice:
+                trouble = (ConflictKind.DUPLICATE, f"{row.broker} has two rows by one key")
+                cash.place(row, [_key(row), *_cash_evidence(row)], trouble)
+            elif row.expiry is not None:
+                if row.expiry < today:
                     left_out.append(LeftOut(row, Reason.EXPIRED))
                 elif row.token is None:
-                    left_out.append(LeftOut(row, Reason.NO_TOKEN))
+                    left_out.append(LeftOut(row, Reason.UNCHECKABLE))
                 else:
-                    _place_derivative(derivatives, row)
+                    derivatives.append(row)
             elif row.kind is InstrumentKind.INDEX:
                 _place_index(indices, row)
+            elif evidence := _cash_evidence(row):
+                cash.place(row, evidence)
             else:
-                _place_cash(cash, row)
-    entries, conflicts = _settle([*cash.groups(), *indices.groups(), *derivatives.groups()])
+                left_out.append(LeftOut(row, Reason.ANONYMOUS))
+    alone, together = _group_derivatives(derivatives)
+    entries, conflicts = _settle([*cash.groups(), *indices.groups(), *together], alone)
     return Outcome(entries=entries, conflicts=conflicts, left_out=left_out)
 
 
-def _place_derivative(evidence: _Evidence, row: Listing) -> None:
-    number = (row.exchange, row.token)
-    same_terms, same_token = evidence.at(row.id), evidence.at(number)
-    if same_terms is None and same_token is None:
-        evidence.start(row, (row.id, number))
-    elif same_terms is not None and same_terms is same_token:
-        evidence.extend([same_terms], row, ())
-    elif same_terms is None and same_token is not None:
-        evidence.extend([same_token], row, (row.id,), (ConflictKind.TERMS, "one exchange token, other terms"))
-    else:
-        involved = [group for group in (same_terms, same_token) if group is not None]
-        trouble = (ConflictKind.TOKEN, "the same terms under another exchange token")
-        evidence.extend(involved, row, (row.id, number), trouble)
+def _key(row: Listing) -> str:
+    return f"{row.broker} {row.segment_name} {row.native_id}"
 
 
-def _place_cash(evidence: _Evidence, row: Listing) -> None:
-    paper = None if row.isin is None else (row.exchange, row.isin)
-    number = None if row.token is None else (row.exchange, row.token)
-    pieces = [piece for piece in (paper, number) if piece is not None]
-    same_isin = None if paper is None else evidence.at(paper)
-    same_token = None if number is None else evidence.at(number)
-    if same_isin is not None and same_token is not None and same_isin is not same_token:
-        trouble = (ConflictKind.TOKEN, "the ISIN is one paper's, the exchange token another's")
-        evidence.extend([same_isin, same_token], row, pieces, trouble)
-    elif (group := same_isin if same_isin is not None else same_token) is not None:
-        evidence.extend([group], row, pieces, _cash_trouble(group, row))
-    else:
-        evidence.start(row, pieces)
+def _distinct(master: Listings) -> tuple[Sequence[Listing], frozenset[str]]:
+    """Return the rows without exact repetitions, and the keys that rows which differ share all the same."""
+    keys = [_key(row) for row in master.rows]
+    if len(set(keys)) == len(keys):
+        return master.rows, frozenset()
+    by_key: defaultdict[str, list[Listing]] = defaultdict(list)
+    for key, row in zip(keys, master.rows, strict=True):
+        if row not in by_key[key]:
+            by_key[key].append(row)
+    rows = [row for known in by_key.values() for row in known]
+    return rows, frozenset(key for key, known in by_key.items() if len(known) > 1)
 
 
-def _cash_trouble(group: Iterable[Listing], row: Listing) -> _Trouble | None:
-    for known in group:
+def _listed_twice(group: Iterable[Listing], row: Listing) -> _Trouble | None:
+    if any(known.broker == row.broker for known in group):
+        return ConflictKind.DUPLICATE, f"{row.broker} lists it twice, differently"
+    return None
+
+
+def _cash_evidence(row: Listing) -> list[str]:
+    if row.segment is not Segment.CASH:
+        return []
+    paper = [] if row.isin is None else [f"{row.exchange} ISIN {row.isin}"]
+    return paper if row.token is None else [*paper, f"{row.exchange} token {row.token}"]
+
+
+def _judge_cash(groups: Sequence[_Group], row: Listing) -> _Trouble | None:
+    if len(groups) > 1:
+        return ConflictKind.TOKEN, "the ISIN is one paper's, the exchange token another's"
+    for known in groups[0]:
         if _series_class(known) != _series_class(row):
             return ConflictKind.SERIES, "one paper in two kinds of series"
         if known.isin is not None and known.isin == row.isin:
@@ -228,19 +236,51 @@ def _place_index(evidence: _Evidence, row: Listing) -> None:
     if canonical is not None:
         names = (canonical,)
         row = row if row.symbol == canonical else attrs.evolve(row, symbol=canonical)
-    pieces = {(row.exchange, normalised(name)): None for name in names}
-    hits = list({id(group): group for piece in pieces if (group := evidence.at(piece)) is not None}.values())
-    if not hits:
-        evidence.start(row, pieces)
-        return
-    trouble = (ConflictKind.NAME, "the names of one index are those of two") if len(hits) > 1 else None
-    evidence.extend(hits, row, pieces, trouble)
+    evidence.place(row, {f"{row.exchange} {normalised(name)}": None for name in names})
+
+
+def _judge_index(groups: Sequence[_Group], _: Listing) -> _Trouble | None:
+    return (ConflictKind.NAME, "the names of one index are those of two") if len(groups) > 1 else None
+
+
+def _group_derivatives(rows: Iterable[Listing]) -> tuple[list[Listing], list[_Group]]:
+    """Return the rows that share neither terms nor token with any other, and groups of those that do."""
+    by_terms: dict[str, Listing] = {}
+    by_token: dict[str, Listing] = {}
+    later: list[Listing] = []
+    for row in rows:
+        # Both are noted in any case, so that whatever shares either with this row is found.
+        same_terms = by_terms.setdefault(row.id, row)
+        same_token = by_token.setdefault(_number(row), row)
+        if same_terms is not row or same_token is not row:
+            later.append(row)
+    evidence = _Evidence(_judge_derivative)
+    placed: set[int] = set()
+    for row in later:
+        for each in (by_terms[row.id], by_token[_number(row)], row):
+            if id(each) not in placed:
+                placed.add(id(each))
+                evidence.place(each, (each.id, _number(each)))
+    return [row for row in by_terms.values() if id(row) not in placed], evidence.groups()
+
+
+def _number(row: Listing) -> str:
+    return f"{row.exchange} {row.token}"
+
+
+def _judge_derivative(groups: Sequence[_Group], row: Listing) -> _Trouble | None:
+    known = [each for group in groups for each in group]
+    if all(each.id == row.id and each.token == row.token for each in known):
+        return None
+    if any(each.id == row.id for each in known):
+        return ConflictKind.TOKEN, "the same terms under another exchange token"
+    return ConflictKind.TERMS, "one exchange token, other terms"
 
 
 _FIELDS: Final = {str(kind): kind for kind in (ConflictKind.LOT, ConflictKind.TICK, ConflictKind.FREEZE)}
 
 
-def _settle(groups: Iterable[_Group]) -> tuple[list[Entry], list[Conflict]]:
+def _settle(groups: Iterable[_Group], alone: Iterable[Listing]) -> tuple[list[Entry], list[Conflict]]:
     """Give every sound group its terms and its id; an id that is claimed twice is nobody's."""
     claims: dict[str, Entry] = {}
     conflicts: list[Conflict] = []
@@ -264,12 +304,13 @@ def _settle(groups: Iterable[_Group]) -> tuple[list[Entry], list[Conflict]]:
             reported.add(terms.id)
         else:
             claims[terms.id] = Entry(terms, group)
-    for name in contested & claims.keys():
-        entry = claims.pop(name)
+    # Rows of derivatives that nobody else lists can clash with nothing here but a contested id.
+    lonely = {row.id: row for row in alone}
+    for name in sorted(contested & (claims.keys() | lonely.keys())):
+        rows = claims.pop(name).rows if name in claims else (lonely.pop(name),)
         if name not in reported:
-            text = f"rows that contradict each other claim {name} too"
-            conflicts.append(_conflict(ConflictKind.NAME, text, entry.rows))
-    return list(claims.values()), conflicts
+            conflicts.append(_conflict(ConflictKind.NAME, f"rows that contradict each other claim {name} too", rows))
+    return [*claims.values(), *(Entry(row, (row,)) for row in lonely.values())], conflicts
 
 
 def _conflict(kind: ConflictKind, text: str, rows: Sequence[Listing]) -> Conflict:

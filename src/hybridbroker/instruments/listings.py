@@ -59,22 +59,15 @@ class Listing:
 
     def __attrs_post_init__(self) -> None:
         self.id = instrument_id(
-            self.exchange,
-            self.kind,
-            self.symbol,
-            series=self.series,
-            expiry=self.expiry,
-            strike=self.strike,
-            right=self.right,
+            self.exchange, self.kind, self.symbol, self.series, self.expiry, self.strike, self.right
         )
 
     @property
     def segment(self) -> Segment:
         """Return the market it belongs to."""
-        if self.kind is InstrumentKind.INDEX:
-            return Segment.INDEX
-        derivative = self.kind in {InstrumentKind.FUTURE, InstrumentKind.OPTION}
-        return Segment.DERIVATIVES if derivative else Segment.CASH
+        if self.expiry is not None:
+            return Segment.DERIVATIVES
+        return Segment.INDEX if self.kind is InstrumentKind.INDEX else Segment.CASH
 
     @property
     def key(self) -> BrokerKey:
@@ -87,7 +80,6 @@ class Listing:
 
     def instrument(self) -> Instrument:
         """Return the instrument these terms describe."""
-        derivative = self.segment is Segment.DERIVATIVES
         return Instrument(
             id=self.id,
             exchange=self.exchange,
@@ -100,7 +92,7 @@ class Listing:
             lot_size=self.lot_size,
             tick_size=self.tick_size,
             freeze_quantity=self.freeze_quantity,
-            underlying=self.symbol if derivative else None,
+            underlying=self.symbol if self.expiry is not None else None,
             expiry=self.expiry,
             strike=self.strike,
             right=self.right,

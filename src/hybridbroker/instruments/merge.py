@@ -18,7 +18,7 @@ _FARTHEST_TICKS: Final = 100
 """Exchanges step a tick up or down with the price; a hundredfold is a damaged row."""
 
 
-class Irreconcilable(ValueError):  # noqa: N818 - it names what the rows are
+class Irreconcilable(ValueError):
     """No value satisfies both rows; ``args`` are the field and the values."""
 
 

@@ -21,7 +21,7 @@ _DAYS: Final = (
 )
 
 
-class Malformed(ValueError):  # noqa: N818 - it names what the row is
+class Malformed(ValueError):
     """One row cannot be read; ``args[0]`` names the field."""
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "new_build_path",
     "newest_build",
     "refresh",
+    "source_of",
     "todays_build",
 ]
 
@@ -57,16 +58,21 @@ def installed_sources() -> dict[str, ListingSource]:
     Raises:
         ConfigurationError: A plugin does not load, or offers something that is no `ListingSource`.
     """
-    sources: dict[str, ListingSource] = {}
-    for name in installed_brokers():
-        listings = find_broker(name).listings
-        if listings is None:
-            continue
-        source = listings()
-        if not isinstance(source, ListingSource):
-            raise ConfigurationError(f"broker {name!r}: listings() gives no ListingSource but {type(source).__name__}")
-        sources[name] = source
-    return sources
+    found = {name: source_of(name) for name in installed_brokers()}
+    return {name: source for name, source in found.items() if source is not None}
+
+
+def source_of(broker: str) -> ListingSource | None:
+    """Return where one installed broker's instruments come from; None where it publishes no master.
+
+    Raises:
+        ConfigurationError: There is no such broker, or it offers something that is no `ListingSource`.
+    """
+    listings = find_broker(broker).listings
+    source = None if listings is None else listings()
+    if source is not None and not isinstance(source, ListingSource):
+        raise ConfigurationError(f"broker {broker!r}: listings() gives no ListingSource but {type(source).__name__}")
+    return source
 
 
 def new_build_path(folder: Path, *, now: datetime) -> Path:
@@ -125,13 +131,12 @@ async def refresh(
     last = newest_build(folder)
     state = _state_of(files)
     if last is not None and _meta(last).get("state") == state:
-        os.utime(last, (now.timestamp(), now.timestamp()))
+        _checked(last, now=now)
         return last
     target = new_build_path(folder, now=now)
     await asyncio.to_thread(_build, target, sources, files, state=state, last=last, now=now)
-    os.utime(target, (now.timestamp(), now.timestamp()))
-    for old in sorted(folder.glob(_BUILDS))[:-_KEPT]:
-        old.unlink(missing_ok=True)
+    _checked(target, now=now)
+    _prune(folder)
     return target
 
 
@@ -148,6 +153,19 @@ def _build(
     if last is not None:
         _refuse_shrunken(masters, before=_meta(last).get("kept", {}))
     store.write(target, join(masters), masters, built_at=now, extra={"state": state})
+
+
+def _checked(build: Path, *, now: datetime) -> None:
+    # A build is never written to again; when it was last found current is its file's time.
+    os.utime(build, (now.timestamp(), now.timestamp()))
+
+
+def _prune(folder: Path) -> None:
+    for old in sorted(folder.glob(_BUILDS))[:-_KEPT]:
+        try:
+            old.unlink(missing_ok=True)
+        except OSError as exc:  # another process has it open, where that forbids deleting
+            logger.info("leaving %s: %s", old, exc)
 
 
 def _read(source: ListingSource, files: Sequence[MasterFile]) -> Listings:
@@ -207,6 +225,11 @@ def _meta(build: Path) -> dict[str, Any]:
         return {}
 
 
+def _lock_file(folder: Path) -> sqlite3.Connection:
+    folder.mkdir(parents=True, exist_ok=True)
+    return sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+
+
 @asynccontextmanager
 async def _only_one(folder: Path, *, clock: Clock) -> AsyncIterator[None]:
     """Hold the folder for this process; SQLite's own file lock ends with its holder, however that ends.
@@ -215,8 +238,7 @@ async def _only_one(folder: Path, *, clock: Clock) -> AsyncIterator[None]:
         ConfigurationError: Another process held it too long, or the folder cannot be written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = sqlite3.connect(folder / "lock.sqlite", timeout=0, isolation_level=None)
+        lock = _lock_file(folder)
     except (OSError, sqlite3.OperationalError) as exc:
         raise ConfigurationError(f"{folder}: cannot be written to ({exc}); set HYBRIDBROKER_CACHE") from exc
     waited = 0.0

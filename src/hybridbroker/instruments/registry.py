@@ -143,8 +143,8 @@ class InstrumentRegistry:
         """
         return self._instrument(id)
 
-    def __contains__(self, id: object) -> bool:
-        return bool(self._rows("SELECT 1 FROM instrument WHERE id = ?", id))
+    def __contains__(self, name: object) -> bool:
+        return bool(self._rows("SELECT 1 FROM instrument WHERE id = ?", name))
 
     def __len__(self) -> int:
         return int(self._rows("SELECT count(*) FROM instrument")[0][0])
@@ -173,7 +173,9 @@ class InstrumentRegistry:
         return dict(self._broker_keys(instrument.id))
 
     def by_key(self, broker: str, key: str) -> Instrument:
-        """Return what ``broker`` means by ``key``, written as ``str(BrokerKey)``: ``NSE_EQ:2885``, ``NSE_EQ|INE002A01018``.
+        """Return what ``broker`` means by ``key``.
+
+        Keys are written as ``str(BrokerKey)`` writes them: ``NSE_EQ:2885``, ``NSE_EQ|INE002A01018``.
 
         Raises:
             InstrumentNotFound: The broker's list has no such key, or it is of a segment that is not carried.
@@ -388,7 +390,8 @@ class InstrumentRegistry:
     def _cash_ids(self, exchange: Exchange, symbol: str, series: str | None) -> list[str]:
         share = instrument_id(exchange, InstrumentKind.EQUITY, symbol)
         rows = self._rows(
-            "SELECT id, series FROM instrument WHERE id = ? OR (id > ? AND id < ? AND expiry IS NULL AND kind <> 'index')",
+            "SELECT id, series FROM instrument "
+            "WHERE (id = ? OR (id > ? AND id < ?)) AND expiry IS NULL AND kind <> 'index'",
             share, f"{share}:", f"{share};",
         )  # fmt: skip
         if series is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 import attrs
 
-from hybridbroker.instruments.join import Outcome
+from hybridbroker.instruments.join import Entry, Outcome
 from hybridbroker.instruments.listings import Listings
 from hybridbroker.instruments.merge import disagreements
 
@@ -56,19 +56,17 @@ def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
     """Count an outcome."""
     mapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
     unmapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    instruments: Counter[str] = Counter()
     told: list[tuple[str, str]] = []
     others = {master.broker: _others(master.broker, masters) for master in masters}
     for entry in outcome.entries:
-        terms, rows = entry.terms, entry.rows
-        place = f"{terms.exchange} {terms.segment}"
-        instruments[place] += 1
+        rows = entry.rows
         if len(rows) == 1:
             unmapped[rows[0].broker][others[rows[0].broker]] += 1
             continue
+        place = _place(entry)
         for row in rows:
             mapped[row.broker][place] += 1
-        told += ((field, f"{terms.id}: {values}") for field, values in disagreements(rows))
+        told += ((field, f"{entry.terms.id}: {values}") for field, values in disagreements(rows))
     for each in outcome.left_out:
         unmapped[each.row.broker][each.reason] += 1
     for conflict in outcome.conflicts:
@@ -82,10 +80,14 @@ def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
         read={master.broker: dict(master.read) for master in masters},
         mapped={master.broker: dict(mapped[master.broker]) for master in masters},
         unmapped={master.broker: dict(+unmapped[master.broker]) for master in masters},
-        instruments=dict(instruments),
+        instruments=dict(Counter(map(_place, outcome.entries))),
         conflicts=_tally((conflict.kind, conflict.message) for conflict in outcome.conflicts),
         disagreements=_tally(told),
     )
+
+
+def _place(entry: Entry) -> str:
+    return f"{entry.terms.exchange} {entry.terms.segment}"
 
 
 def _others(broker: str, masters: Sequence[Listings]) -> str:

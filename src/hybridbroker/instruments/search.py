@@ -62,7 +62,7 @@ class SearchText:
         self._vocabulary = vocabulary
 
     def find(self, query: str, *, limit: int) -> list[str]:
-        """Return ids, best first: the symbol itself, then what begins so, then what contains it, then what resembles it."""
+        """Return ids, best first: that very symbol, what begins so, what contains it, what resembles it."""
         words = _WORD.findall(query.upper())
         if not words:
             return []

@@ -58,7 +58,7 @@ async def download(
     place = urlsplit(url)
     path = place.path + (f"?{place.query}" if place.query else "")
     beside = to.with_name(f"{to.name}.validators.json")
-    known = _known(beside, url) if to.exists() else {}
+    known = _known(beside, url, file=to)
 
     def told(received: int, expected: int | None) -> None:
         if received > limit:
@@ -84,7 +84,9 @@ async def download(
     return Downloaded(path=to, published=_day(last_modified), changed=True)
 
 
-def _known(beside: Path, url: str) -> dict[str, Any]:
+def _known(beside: Path, url: str, *, file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
     try:
         known = json.loads(beside.read_bytes())
     except (OSError, ValueError):

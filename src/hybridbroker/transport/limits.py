@@ -95,7 +95,7 @@ class _Gate:
         self._family = family
         self._clock = clock
         self._free_at = -inf
-        self._rings = tuple((deque[float](maxlen=each.limit), each.limit, each.seconds) for each in windows)
+        self._rings = tuple((deque([-inf] * each.limit, each.limit), each.seconds) for each in windows)
         self._urgent: deque[asyncio.Future[bool]] = deque()
         self._normal: deque[asyncio.Future[bool]] = deque()
 
@@ -104,10 +104,11 @@ class _Gate:
         if now < self._free_at - _INSTANT:
             return False
         free_at = -inf
-        for passed, limit, seconds in self._rings:
+        for passed, seconds in self._rings:
             passed.append(now)
-            if len(passed) == limit and passed[0] + seconds > free_at:
-                free_at = passed[0] + seconds
+            leaves = passed[0] + seconds
+            if leaves > free_at:  # noqa: PLR1730 - max() is slower, and every order passes here
+                free_at = leaves
         self._free_at = free_at
         return True
 
@@ -168,10 +169,6 @@ class _Gate:
             self.leader.set_result(True)
 
 
-def _delay(passed: deque[float], limit: int, seconds: float, *, now: float, ahead: int) -> float:
-    missing = len(passed) + ahead - limit
-    if missing < 0:
-        return 0.0
-    rounds, index = divmod(missing, limit)
-    leaves = passed[index] if index < len(passed) else now
-    return leaves + seconds * (rounds + 1) - now
+def _delay(passed: deque[float], seconds: float, *, now: float, ahead: int) -> float:
+    rounds, index = divmod(ahead, len(passed))
+    return max(passed[index] + seconds, now) + seconds * rounds - now

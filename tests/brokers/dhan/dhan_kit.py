@@ -185,6 +185,7 @@ class Server:
     answer: Callable[[Asked], Answer]
     asked: list[Asked] = attrs.field(factory=list)
     port: int = 0
+    connections: int = 0
     open: set[asyncio.Task[None]] = attrs.field(factory=set)
 
     @property
@@ -195,6 +196,7 @@ class Server:
         return sum(each.method == method for each in self.asked)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         task = asyncio.current_task()
         assert task is not None
         self.open.add(task)

@@ -122,7 +122,8 @@ def test_a_rejection_says_why_and_a_pending_order_does_not() -> None:
 
 
 def test_what_an_update_leaves_out_comes_from_what_is_known() -> None:
-    frame = json.dumps({"Data": {"orderNo": KNOWN.id, "status": "Pending"}, "Type": "order_alert"})
+    data = {"orderNo": KNOWN.id, "status": "Pending", "tradedQty": 2}
+    frame = json.dumps({"Data": data, "Type": "order_alert"})
     update = feed.read_frame(frame)
     assert update is not None
 
@@ -131,7 +132,14 @@ def test_what_an_update_leaves_out_comes_from_what_is_known() -> None:
     assert order == attrs.evolve(KNOWN, raw="Pending")
 
 
-def test_a_trade_without_quantities_fills_the_known_quantity() -> None:
+def test_an_update_without_the_units_traded_makes_no_order() -> None:
+    update = feed.read_frame(alert(status="Traded", tradedQty=None))
+
+    assert update is not None
+    assert feed.order_from_alert(update, instrument=RELIANCE, known=KNOWN) is None
+
+
+def test_a_trade_without_a_quantity_fills_the_known_quantity() -> None:
     frame = json.dumps({"Data": {"orderNo": "1", "status": "Traded", "tradedQty": 10}, "Type": "order_alert"})
     update = feed.read_frame(frame)
     assert update is not None

@@ -53,6 +53,13 @@ def test_a_malformed_setting_is_named_without_its_value(monkeypatch: pytest.Monk
     assert "half" not in str(caught.value)
 
 
+def test_an_unreadable_dotenv_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"DHAN_CLIENT_ID=\xff\xfe")
+
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        read_settings()
+
+
 def test_settings_do_not_show_the_token() -> None:
     assert TOKEN not in repr(settings())
     assert TOKEN not in repr(AccessToken.of(client_id=CLIENT, secret=SecretStr(TOKEN)))

@@ -192,6 +192,14 @@ async def test_a_cancelled_task_says_that_the_order_may_be_live(caplog: pytest.L
     assert "st1-42" in record.getMessage()
 
 
+async def test_the_order_connection_is_opened_by_asking_for_the_profile() -> None:
+    async with serving(always(ACK)) as server, dhan(base_url=server.url, keep_warm_seconds=15) as broker:
+        await broker.place_order(limit_order())
+
+    assert [(each.method, each.path) for each in server.asked] == [("GET", "/v2/profile"), ("POST", "/v2/orders")]
+    assert server.connections == 1
+
+
 REFUSED_HERE = [
     pytest.param(
         lambda: StopMarketOrder(RELIANCE, Side.SELL, quantity=1, trigger_price="1390"), Unsupported, id="SL-M"

@@ -235,7 +235,10 @@ class DhanBroker:
         return await self._book.trades(order_id)
 
     def order_updates(self) -> OrderUpdates:
-        """Stream every change of every order of the account, whichever platform it came from."""
+        """Stream every change of every order of the account, whichever platform it came from.
+
+        What happened before it was entered is not repeated: enter it, then read `orders`.
+        """
         return OrderUpdates(
             url=self._settings.order_updates_url,
             token=self._token,

@@ -90,18 +90,18 @@ def segment_of(alert: OrderAlert) -> str | None:
 def order_from_alert(alert: OrderAlert, *, instrument: Instrument | None, known: Order | None) -> Order | None:
     """Return the order as an update leaves it; what the update leaves out comes from ``known``.
 
-    None where the two together do not make an order: it has to be read.
+    None where the two together do not make an order, or where the units traded are left out:
+    it has to be read.
 
     Raises:
         WireFormatError: A code nobody documented.
     """
     base = known or _first_sight(alert, instrument=instrument)
-    if base is None:
+    filled = alert.traded_qty
+    if base is None or filled is None:
         return None
     what = f"update of order {alert.order_no}"
     quantity = alert.quantity or base.quantity
-    told = base.filled_quantity if alert.traded_qty is None and known is not None else alert.traded_qty
-    filled = mapping.units_filled(told, alert.status, quantity)
     status = mapping.status_from_wire(alert.status, quantity=quantity, filled=filled)
     trigger = alert.trigger_price
     return attrs.evolve(

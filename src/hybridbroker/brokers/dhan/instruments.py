@@ -21,7 +21,7 @@ from hybridbroker.domain.instrument import BrokerKey, Exchange, InstrumentKind, 
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.files import read_master, what_it_is
 from hybridbroker.instruments.identity import is_isin, kind_from_isin
-from hybridbroker.instruments.listings import Listing, ListingSource, Listings, MasterFile, Progress
+from hybridbroker.instruments.listings import Listing, Listings, ListingSource, MasterFile, Progress
 from hybridbroker.instruments.numbers import Malformed, day, paise, positive, refuse_if_mostly_malformed, units
 
 __all__ = ["COMPACT_URL", "DETAILED_URL", "DhanListings", "listings"]
@@ -52,6 +52,7 @@ _RIGHTS: Final = {"CE": OptionRight.CALL, "PE": OptionRight.PUT}
 _KINDS: Final = {"ES": InstrumentKind.EQUITY, "ETF": InstrumentKind.ETF} | dict.fromkeys(
     ("CB", "DBT", "DEB", "GB", "PTC", "TB"), InstrumentKind.DEBT
 )
+_MISSHAPEN: Final = ("(unreadable)", "row")
 _TEST: Final = "test symbol"
 _NO_TICK: Final = Decimal("0.05")
 _NOTHING: Final = frozenset({"", "NA", "0"})
@@ -162,10 +163,7 @@ class _Reader:
         try:
             for row in table.rows:
                 try:
-                    if len(row) != columns:
-                        self.seen["(unreadable)"] += 1
-                        raise Malformed("number of columns")
-                    where = place(row)
+                    where = place(row) if len(row) == columns else _MISSHAPEN
                     places[where] += 1
                     if (read_row := readers.get(where)) is not None:
                         row.append("")
@@ -177,12 +175,16 @@ class _Reader:
             raise ConfigurationError(f"{table.path}: not readable as CSV ({exc}); download it again") from exc
         if not places:
             raise ConfigurationError(f"{table.path}: a header and no rows; download it again")
-        odd = sum(count for where, count in places.items() if not _is_place(where))
-        refuse_if_mostly_malformed(str(table.path), malformed=malformed + odd, total=places.total() + malformed)
         for where, count in places.items():
             self.seen[" ".join(where)] += count
-            if where not in readers:
+            if where in readers:
+                continue
+            if _is_place(where):
                 self.skipped[f"segment not carried: {' '.join(where)}"] += count
+            else:
+                self.skipped["malformed: number of columns or segment"] += count
+                malformed += count
+        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=places.total())
 
     def _contract(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
         # The compact layout names the underlying only inside the contract's name, and the

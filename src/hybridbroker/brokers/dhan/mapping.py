@@ -39,7 +39,6 @@ __all__ = [
     "same_terms",
     "status_from_wire",
     "trade_from_wire",
-    "units_filled",
     "unlisted",
 ]
 
@@ -145,7 +144,7 @@ def order_from_wire(row: wire.OrderRow, *, instrument: Instrument) -> Order:
         WireFormatError: A side, type, product, validity or time nobody documented.
     """
     what = f"order {row.order_id}"
-    filled = units_filled(row.filled_qty, row.order_status, row.quantity)
+    filled = _filled(row.filled_qty, row.order_status, row.quantity)
     status = status_from_wire(row.order_status, quantity=row.quantity, filled=filled)
     return Order(
         id=row.order_id,
@@ -169,8 +168,7 @@ def order_from_wire(row: wire.OrderRow, *, instrument: Instrument) -> Order:
     )
 
 
-def units_filled(told: int | None, status: str, quantity: int) -> int:
-    """Return the units traded; where Dhan does not tell, an order that has traded did so whole."""
+def _filled(told: int | None, status: str, quantity: int) -> int:
     if told is None:
         return quantity if _STATUS.get(status.upper()) is OrderStatus.FILLED else 0
     return told

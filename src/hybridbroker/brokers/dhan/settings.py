@@ -78,5 +78,7 @@ def read_settings() -> DhanSettings:
     except ValidationError as exc:
         faults = "; ".join(f"DHAN_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors())
         raise ConfigurationError(f"Dhan's settings cannot be read: {faults}") from None
+    except (ValueError, OSError) as exc:
+        raise ConfigurationError(f"Dhan's settings cannot be read, check the file .env: {type(exc).__name__}") from None
     settings.require()
     return settings

@@ -69,6 +69,7 @@ class OrderUpdates:
             on_alive=self.health.frame,
         )
         self._silent = False
+        self._behind = False
         self._shown: dict[str, Order] = {}
         self._events: asyncio.Queue[Order | Gap | _End] = asyncio.Queue()
         self._pump: asyncio.Task[None] | None = None
@@ -188,15 +189,18 @@ class OrderUpdates:
         return True
 
     def _catch_up_later(self) -> None:
+        self._behind = True
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = self._start(self._keep_catching_up())
 
     async def _keep_catching_up(self) -> None:
         pause = _FIRST_PAUSE
-        await self._clock.sleep(pause)
-        while not await self._catch_up():
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+        while self._behind:
             await self._clock.sleep(pause)
+            self._behind = False
+            if not await self._catch_up():
+                self._behind = True
+                pause = min(_LONGEST_PAUSE, 2 * pause)
 
     def _show(self, order: Order) -> None:
         self.health.last_data = self._clock.now()

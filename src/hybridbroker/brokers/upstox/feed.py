@@ -187,9 +187,8 @@ class FeedDecoder:
         tick.previous_close = entry.previous_close or None
         tick.volume = volume
         tick.is_snapshot = snapshot
-        tick._given = None
-        tick._part = part
-        tick._book = None
+        tick.part = part
+        tick.book = None
         return tick
 
     def _unreadable(self, frame: bytes) -> list[Tick | MarketStatus]:

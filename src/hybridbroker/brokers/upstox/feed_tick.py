@@ -27,97 +27,84 @@ class FeedTick(Tick):
     """A `Tick` whose details are read from its message at each access, the book only once.
 
     The message was parsed from a copy of one instrument's bytes, so a tick that is kept never
-    keeps the frame it came in. It is built by `new_tick`; one built by its constructor, as
-    ``attrs.evolve`` does, has the ``details`` it was given.
+    keeps the frame it came in. Only the decoder makes these; ``attrs.evolve`` and ``pickle``
+    make plain ticks that have been read in full.
     """
 
-    __slots__ = ("_book", "_given", "_part")
+    __slots__ = ("book", "part")
 
-    _book: Depth | None
-    _given: TickDetails | None
-    _part: Part
+    part: Part
+    book: Depth | None
+
+    def __new__(cls, *args: Any, **values: Any) -> Tick:  # type: ignore[misc]
+        """Return a plain tick: what is built from given details has nothing left to read."""
+        return Tick(*args, **values)
 
     @property
-    def details(self) -> TickDetails:
-        """All details at once."""
-        if self._given is None:
-            return TickDetails(
-                average_price=self.average_price,
-                open_interest=self.open_interest,
-                total_buy_quantity=self.total_buy_quantity,
-                total_sell_quantity=self.total_sell_quantity,
-                depth=self.depth,
-                day=self.day,
-                minute=self.minute,
-                greeks=self.greeks,
-                auction=self.auction,
-            )
-        return self._given
-
-    @details.setter
-    def details(self, details: TickDetails) -> None:
-        self._given = details
+    def details(self) -> TickDetails:  # type: ignore[override]
+        """All details, read now."""
+        return TickDetails(
+            average_price=self.average_price,
+            open_interest=self.open_interest,
+            total_buy_quantity=self.total_buy_quantity,
+            total_sell_quantity=self.total_sell_quantity,
+            depth=self.depth,
+            day=self.day,
+            minute=self.minute,
+            greeks=self.greeks,
+            auction=self.auction,
+        )
 
     @property
     def average_price(self) -> float | None:
         """The day's volume-weighted average, rupees."""
-        if self._given is not None:
-            return self._given.average_price
-        return (self._part.atp or None) if isinstance(self._part, pb.MarketFullFeed) else None
+        return (self.part.atp or None) if isinstance(self.part, pb.MarketFullFeed) else None
 
     @property
     def open_interest(self) -> float | None:
         """Open contracts, in units; None on cash and indices."""
-        if self._given is not None:
-            return self._given.open_interest
-        if not isinstance(self._part, pb.MarketFullFeed | pb.FirstLevelWithGreeks):
+        part = self.part
+        if not isinstance(part, pb.MarketFullFeed | pb.FirstLevelWithGreeks):
             return None
-        is_zero = _has_book(self._part) and self.instrument.kind in _DERIVATIVES
-        return self._part.oi if self._part.oi or is_zero else None
+        is_zero = _has_book(part) and self.instrument.kind in _DERIVATIVES
+        return part.oi if part.oi or is_zero else None
 
     @property
     def total_buy_quantity(self) -> float | None:
         """Units waiting on the buy side of the whole book."""
-        if self._given is not None:
-            return self._given.total_buy_quantity
-        part = self._part
+        part = self.part
         return part.tbq if isinstance(part, pb.MarketFullFeed) and (part.tbq or _has_book(part)) else None
 
     @property
     def total_sell_quantity(self) -> float | None:
         """Units waiting on the sell side of the whole book."""
-        if self._given is not None:
-            return self._given.total_sell_quantity
-        part = self._part
+        part = self.part
         return part.tsq if isinstance(part, pb.MarketFullFeed) and (part.tsq or _has_book(part)) else None
 
     @property
     def depth(self) -> Depth | None:
         """The visible book."""
-        if self._given is not None:
-            return self._given.depth
-        if self._book is None:
-            self._book = _depth(self._part)
-        return self._book
+        if self.book is None:
+            self.book = _depth(self.part)
+        return self.book
 
     @property
     def day(self) -> Candle | None:
         """The running bar of the day."""
-        return self._bar("1d") if self._given is None else self._given.day
+        return self._bar("1d")
 
     @property
     def minute(self) -> Candle | None:
         """The newest one-minute bar of the feed; it may still be running."""
-        return self._bar("I1") if self._given is None else self._given.minute
+        return self._bar("I1")
 
     @property
     def greeks(self) -> Greeks | None:
         """Option sensitivities; cash carries an empty message, which says nothing."""
-        if self._given is not None:
-            return self._given.greeks
-        if not isinstance(self._part, pb.MarketFullFeed | pb.FirstLevelWithGreeks):
+        part = self.part
+        if not isinstance(part, pb.MarketFullFeed | pb.FirstLevelWithGreeks):
             return None
-        told = self._part.optionGreeks
+        told = part.optionGreeks
         if not (told.delta or told.theta or told.gamma or told.vega or told.rho):
             return None
         return Greeks(
@@ -126,16 +113,14 @@ class FeedTick(Tick):
             gamma=told.gamma,
             vega=told.vega,
             rho=told.rho,
-            implied_volatility=self._part.iv or None,
+            implied_volatility=part.iv or None,
         )
 
     @property
     def auction(self) -> Auction | None:
         """The call auction while it has an equilibrium; a reference price alone is none, it holds all day."""
-        if self._given is not None:
-            return self._given.auction
-        part = self._part
-        told = part.ltpc.iep.value if part is not None else 0.0
+        part = self.part
+        told = part.ltpc.iep.value
         if not isinstance(part, pb.MarketFullFeed):
             return Auction(price=told) if told else None
         if not (told or part.iep or part.ieq or part.iiqTotal):
@@ -151,9 +136,9 @@ class FeedTick(Tick):
 
     def _bar(self, interval: str) -> Candle | None:
         """Return the last bar of ``interval``; one without prices or with an impossible time is none."""
-        if not isinstance(self._part, pb.MarketFullFeed | pb.IndexFullFeed):
+        if not isinstance(self.part, pb.MarketFullFeed | pb.IndexFullFeed):
             return None
-        bar = next((each for each in reversed(self._part.marketOHLC.ohlc) if each.interval == interval), None)
+        bar = next((each for each in reversed(self.part.marketOHLC.ohlc) if each.interval == interval), None)
         return None if bar is None else _candle(bar, self.instrument)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -166,20 +151,20 @@ def _has_book(part: pb.MarketFullFeed | pb.FirstLevelWithGreeks) -> bool:
     return part.HasField("marketLevel") if isinstance(part, pb.MarketFullFeed) else part.HasField("firstDepth")
 
 
-def _depth(part: Part | None) -> Depth | None:
-    if type(part) is _Market:
-        quotes = part.marketLevel.bidAskQuote[:]
-        return _book(quotes) if quotes or part.HasField("marketLevel") else None
-    if isinstance(part, pb.FirstLevelWithGreeks) and part.HasField("firstDepth"):
-        return _book([part.firstDepth])
-    return None
-
-
-def _book(quotes: Iterable[pb.Quote]) -> Depth:
+def _depth(part: Part) -> Depth | None:
     """Return both sides without the empty places: a level can be missing on one side or on both.
 
     Levels are built without ``__init__``, which would take a third of the time.
     """
+    quotes: Iterable[pb.Quote]
+    if type(part) is _Market:
+        quotes = part.marketLevel.bidAskQuote[:]
+        if not quotes and not part.HasField("marketLevel"):
+            return None
+    elif isinstance(part, pb.FirstLevelWithGreeks) and part.HasField("firstDepth"):
+        quotes = (part.firstDepth,)
+    else:
+        return None
     bids: list[DepthLevel] = []
     asks: list[DepthLevel] = []
     for quote in quotes:

@@ -16,7 +16,7 @@ from hybridbroker.domain.instrument import Exchange, InstrumentKind, OptionRight
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.files import read_master, what_it_is
 from hybridbroker.instruments.identity import is_isin, kind_from_isin
-from hybridbroker.instruments.listings import Listing, ListingSource, Listings, MasterFile, Progress
+from hybridbroker.instruments.listings import Listing, Listings, ListingSource, MasterFile, Progress
 from hybridbroker.instruments.numbers import Malformed, paise, positive, refuse_if_mostly_malformed, units
 
 __all__ = ["MASTER_URL", "UpstoxListings", "listings"]
@@ -177,9 +177,8 @@ def _index(row: _Row, segment: str) -> Listing:
     if not name or name == key:
         raise Malformed("instrument key")
     others = tuple(other for other in (row.name, row.trading_symbol) if other)
-    return Listing(
-        _NAME, segment, key, None, _INDEX[segment], InstrumentKind.INDEX, name.upper(), row.name or name, also_called=others
-    )  # fmt: skip
+    where = (_NAME, segment, key, None, _INDEX[segment], InstrumentKind.INDEX)
+    return Listing(*where, name.upper(), row.name or name, also_called=others)
 
 
 def _text(value: str | None, field: str) -> str:

@@ -23,7 +23,7 @@ from hybridbroker.testing.emulators.faults import Ending, Fault, Faults
 from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument, listed_from
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.proxy import TcpProxy
-from hybridbroker.testing.emulators.steps import Recording
+from hybridbroker.testing.emulators.recording import Recording
 from hybridbroker.testing.emulators.upstox import UpstoxEmulator
 
 __all__ = [

@@ -124,7 +124,7 @@ class Emulator(ABC):
         request = ReceivedRequest(
             method="WS" if is_socket else scope["method"],
             path=scope["path"],
-            query=dict(parse_qsl(scope["query_string"].decode())),
+            query=dict(parse_qsl(scope["query_string"].decode())) if scope["query_string"] else {},
             headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
             body=body,
             at=self._clock.now(),

@@ -69,7 +69,7 @@ class DhanEmulator(Emulator):
             and ``square_off``.
         square_off: When intraday positions are closed, in IST; never unless given.
         transit: Seconds of real time that an order needs to the exchange; 0 has it there
-            before the reply, None keeps it in transit until `release`.
+            right after the reply, None keeps it in transit until `release`.
         single_as_array: Answer one order as an array of one, as production was recorded to
             do, or as the bare object of the documentation.
     """
@@ -273,10 +273,11 @@ class DhanEmulator(Emulator):
         return client_id == self.client_id and token == self.access_token
 
     def _send_off(self, entry: Entry) -> None:
+        loop = asyncio.get_running_loop()
         if self.transit == 0:
-            self._book.arrive(entry)
+            loop.call_soon(self._book.arrive, entry)
         elif self.transit is not None:
-            task = asyncio.get_running_loop().create_task(self._travel(entry, self.transit))
+            task = loop.create_task(self._travel(entry, self.transit))
             self._travelling.add(task)
             task.add_done_callback(self._travelling.discard)
 

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
-from hybridbroker.clock import IST, Clock, SystemClock, from_epoch_ms, to_epoch_ms
+from hybridbroker.clock import Clock, SystemClock, from_epoch_ms
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Depth, DepthLevel, Tick, TickDetails
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.testing.emulators import feed_pb2 as pb
-from hybridbroker.testing.emulators.book import Book
-from hybridbroker.testing.emulators.candles import Bar, MinuteBars, read_candles, sessions
+from hybridbroker.testing.emulators.candles import Bar, MinuteBars
 from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument
-from hybridbroker.testing.emulators.steps import Recording, Step, play_bars, session_bounds, walk
+from hybridbroker.testing.emulators.plans import DAY, Plan, candle_days, recorded_day, still_day, synthetic_day
+from hybridbroker.testing.emulators.recording import Recording
+from hybridbroker.testing.emulators.steps import Step, session_bounds
 
 __all__ = ["EmulatedMarket"]
 
-_DAY: Final = date(2026, 10, 6)
-_PRICES: Final = {
-    "NSE:RELIANCE": 1400.0,
-    "NSE:TCS": 3100.0,
-    "NSE:INFY": 1500.0,
-    "NSE:HDFCBANK": 960.0,
-    "NSE:SBIN": 880.0,
-    "NSE:ICICIBANK": 1380.0,
-    "NSE:NIFTY 50:INDEX": 25_000.0,
-}
 _YIELDS: Final = 32
 _LONG_SILENCE_MS: Final = 3_600_000
-_DEPTH: Final = 5
 
 Listener = Callable[[Step], Awaitable[None]]
 
@@ -55,18 +45,8 @@ class EmulatedMarket:
         clock: Real time, for pacing.
     """
 
-    def __init__(
-        self,
-        listed: Iterable[ListedInstrument],
-        *,
-        steps: Iterator[Step],
-        books: Mapping[str, Book] | None = None,
-        history: Mapping[str, Sequence[Bar]] | None = None,
-        start_ms: int,
-        speed: float | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.listed = tuple(listed)
+    def __init__(self, plan: Plan, *, speed: float | None = None, clock: Clock | None = None) -> None:
+        self.listed = plan.listed
         self.speed = speed
         self.status: pb.MarketStatus = pb.NORMAL_OPEN
         """Phase of every segment, as the feed numbers it."""
@@ -74,14 +54,14 @@ class EmulatedMarket:
         self._by_key = {each.upstox_key: each for each in self.listed}
         self._by_id = {(each.dhan_segment, each.dhan_id): each for each in self.listed}
         self._by_instrument = {each.instrument.id: each for each in self.listed}
-        self._books = dict(books or {})
-        self._steps = steps
-        self._now_ms = start_ms
+        self._books = plan.books
+        self._steps = plan.steps
+        self._now_ms = plan.start_ms
         self._real = clock or SystemClock()
         self._listeners: list[Listener] = []
-        self._history = {key: list(bars) for key, bars in (history or {}).items()}
+        self._history = {key: list(bars) for key, bars in plan.history.items()}
         self._today: dict[str, MinuteBars] = {}
-        self._feeds: dict[str, pb.Feed] = {key: book.entry() for key, book in self._books.items()}
+        self._feeds = {key: book.entry() for key, book in plan.books.items()}
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._answering = 0
@@ -98,10 +78,10 @@ class EmulatedMarket:
         listed: Iterable[ListedInstrument] = LISTED,
         *,
         seed: int = 7,
-        day: date = _DAY,
+        day: date = DAY,
         history_days: int = 5,
         prices: Mapping[str, float] | None = None,
-        levels: int = _DEPTH,
+        levels: int = 5,
         speed: float | None = None,
         clock: Clock | None = None,
     ) -> EmulatedMarket:
@@ -110,16 +90,8 @@ class EmulatedMarket:
         ``prices`` are the rupees to start from, by instrument id; ``levels`` of depth are
         up to 30.
         """
-        listed = tuple(listed)
-        starts = {**_PRICES, **(prices or {})}
-        history: dict[str, list[Bar]] = {}
-        today: dict[ListedInstrument, list[Bar]] = {}
-        for each in listed:
-            price = starts.get(each.instrument.id, 1000.0)
-            history[each.upstox_key], today[each] = walk(
-                each, start_price=price, day=day, seed=seed, history_days=history_days
-            )
-        return cls._of_bars(listed, history, [today], levels=levels, seed=seed, speed=speed, clock=clock)
+        plan = synthetic_day(listed, seed=seed, day=day, history_days=history_days, prices=prices or {}, levels=levels)
+        return cls(plan, speed=speed, clock=clock)
 
     @classmethod
     def from_candles(
@@ -127,7 +99,7 @@ class EmulatedMarket:
         files: Mapping[ListedInstrument, Path],
         *,
         days: int | None = 1,
-        levels: int = _DEPTH,
+        levels: int = 5,
         speed: float | None = None,
         clock: Clock | None = None,
     ) -> EmulatedMarket:
@@ -136,46 +108,7 @@ class EmulatedMarket:
         Raises:
             ConfigurationError: A file is unreadable, damaged, empty, or holds no intraday bars.
         """
-        if not files:
-            raise ConfigurationError("no candle file was given; name at least one")
-        by_instrument = {listed: sessions(read_candles(path)) for listed, path in files.items()}
-        for listed, path in files.items():
-            if max(len(day) for day in by_instrument[listed]) == 1:
-                raise ConfigurationError(f"{path} holds daily bars; a market day is played from minute bars")
-        dates = sorted({day[0].start.date() for each in by_instrument.values() for day in each})
-        played = set(dates if days is None else dates[-days:])
-        plan = [
-            {listed: day for listed, each in by_instrument.items() for day in each if day[0].start.date() == wanted}
-            for wanted in sorted(played)
-        ]
-        history = {
-            listed.upstox_key: [bar for day in each if day[0].start.date() < min(played) for bar in day]
-            for listed, each in by_instrument.items()
-        }
-        return cls._of_bars(tuple(files), history, plan, levels=levels, seed=0, speed=speed, clock=clock)
-
-    @classmethod
-    def _of_bars(
-        cls,
-        listed: Iterable[ListedInstrument],
-        history: Mapping[str, Sequence[Bar]],
-        plan: Sequence[Mapping[ListedInstrument, Sequence[Bar]]],
-        *,
-        levels: int,
-        seed: int,
-        speed: float | None,
-        clock: Clock | None,
-    ) -> EmulatedMarket:
-        listed = tuple(listed)
-        books = {}
-        for each in listed:
-            past = history.get(each.upstox_key)
-            first = next(day[each][0] for day in plan if each in day)
-            close, last_ms = (past[-1].close, past[-1].start_ms) if past else (first.open, first.start_ms)
-            books[each.upstox_key] = Book(each, previous_close=close, last_ms=last_ms, seed=seed, levels=levels)
-        start_ms = min(bars[0].start_ms for bars in plan[0].values())
-        steps = play_bars(plan, books)
-        return cls(listed, steps=steps, books=books, history=history, start_ms=start_ms, speed=speed, clock=clock)
+        return cls(candle_days(files, days=days, levels=levels), speed=speed, clock=clock)
 
     @classmethod
     def from_recording(
@@ -191,13 +124,7 @@ class EmulatedMarket:
         Raises:
             ConfigurationError: The recording knows none of ``listed``.
         """
-        by_key = {each.upstox_key: each for each in listed}
-        if not by_key.keys() & set(recording.keys):
-            known = ", ".join(recording.keys)
-            raise ConfigurationError(f"the recording holds only {known}; list one of these instruments")
-        return cls(
-            by_key.values(), steps=recording.steps(by_key), start_ms=recording.start_ms, speed=speed, clock=clock
-        )
+        return cls(recorded_day(recording, listed), speed=speed, clock=clock)
 
     @classmethod
     def still(
@@ -206,7 +133,7 @@ class EmulatedMarket:
         *,
         prices: Mapping[str, float] | None = None,
         at: datetime | None = None,
-        levels: int = _DEPTH,
+        levels: int = 5,
         clock: Clock | None = None,
     ) -> EmulatedMarket:
         """Build a market in which nothing happens but what `move` makes happen.
@@ -214,15 +141,7 @@ class EmulatedMarket:
         Everything has traded once, at ``prices`` by instrument id, and at 10:00 IST unless
         ``at`` says otherwise.
         """
-        listed = tuple(listed)
-        start_ms = to_epoch_ms(at or datetime(_DAY.year, _DAY.month, _DAY.day, 10, tzinfo=IST))
-        starts = {**_PRICES, **(prices or {})}
-        books = {}
-        for each in listed:
-            price = starts.get(each.instrument.id, 1000.0)
-            books[each.upstox_key] = book = Book(each, previous_close=price, last_ms=start_ms, levels=levels)
-            book.trade(price, 0 if each.is_index else each.instrument.lot_size, start_ms)
-        return cls(listed, steps=iter(()), books=books, start_ms=start_ms, clock=clock)
+        return cls(still_day(listed, prices=prices or {}, at=at, levels=levels), clock=clock)
 
     @property
     def now(self) -> datetime:

@@ -1,0 +1,117 @@
+"""What Upstox means when it says no: its error codes, by call, read into our exceptions; pure.
+
+The same number can mean different things in different calls, several errors can come in
+one body, and each is spelled twice. Codes decide; texts are only passed on.
+
+Documented: https://upstox.com/developer/api-documentation/error-codes/ and the tables of the
+single calls, as of October 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from hybridbroker.brokers.upstox.wire import ErrorBody
+from hybridbroker.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    HybridBrokerError,
+    InstrumentNotFound,
+    InvalidOrder,
+    OrderNotFound,
+    OrderRejected,
+    RateLimited,
+    ServiceUnavailable,
+    StaticIpRequired,
+    TokenExpired,
+    Unsupported,
+    WireFormatError,
+)
+from hybridbroker.transport.http import Response
+
+__all__ = ["Call", "fault"]
+
+Call = Literal["feed", "quotes", "candles", "read", "order", "login"]
+"""What was asked: the codes of a write to an order mean something else than those of a read."""
+
+Kind = type[HybridBrokerError]
+
+# Whatever was asked.
+_ANYWHERE: Final[Mapping[str, Kind]] = {
+    "UDAPI10000": Unsupported,  # the request is not recognised
+    "UDAPI10005": RateLimited,
+    "UDAPI100012": Unsupported,  # no such endpoint (recorded)
+    "UDAPI100015": ConfigurationError,  # API version
+    "UDAPI100016": AuthenticationError,
+    "UDAPI100050": TokenExpired,  # invalid or expired; the code does not say which
+    "UDAPI100060": Unsupported,  # no such path
+    "UDAPI100067": AuthenticationError,  # not for an extended token
+    "UDAPI100073": AuthenticationError,  # the app is inactive
+    "UDAPI100072": ServiceUnavailable,  # outside 05:30 to 24:00 IST
+    "UDAPI100500": ServiceUnavailable,
+    "UDAPI1149": Unsupported,  # needs Upstox Plus
+    "UDAPI1154": StaticIpRequired,
+    "UDAPI100011": InstrumentNotFound,
+    "UDAPI1009": InstrumentNotFound,
+    "UDAPI1011": InstrumentNotFound,
+    "UDAPI1021": InstrumentNotFound,
+    "UDAPI1087": InstrumentNotFound,
+}
+
+# Only where the call says so, and there before the table above.
+_BY_CALL: Final[Mapping[Call, Mapping[str, Kind]]] = {
+    "order": {
+        "UDAPI100010": OrderNotFound,
+        "UDAPI100011": InvalidOrder,
+        "UDAPI1026": InvalidOrder,
+        "UDAPI100049": AuthenticationError,  # the account may not trade through this API
+        "UDAPI1156": ConfigurationError,  # X-Algo-Name
+    },
+    "read": {
+        "UDAPI100010": OrderNotFound,
+        "UDAPI100058": AuthenticationError,  # no active segment
+    },
+    "login": {
+        "UDAPI100057": AuthenticationError,
+        "UDAPI100068": ConfigurationError,
+        "UDAPI100069": ConfigurationError,
+        "UDAPI100070": ConfigurationError,
+    },
+}
+
+_BY_STATUS: Final[Mapping[int, Kind]] = {
+    401: AuthenticationError,
+    # Also Cloudflare's and the network's word; Upstox says 401 where it means the token.
+    403: ServiceUnavailable,
+    404: Unsupported,
+    423: ServiceUnavailable,
+    429: RateLimited,
+}
+
+
+def fault(response: Response, *, call: Call) -> HybridBrokerError:
+    """Return the exception that ``response``, a refusal, stands for.
+
+    Of several errors the first with a known code decides; the message tells them all. A code
+    nobody documented becomes `OrderRejected` for an order, else what the status says, else
+    `ConfigurationError`: the request was understood and is wrong.
+    """
+    try:
+        errors = ErrorBody.read(response).errors
+    except WireFormatError:
+        return _by_status(response, call=call)(f"{response.request}: HTTP {response.status} {response.excerpt}")
+    told = "; ".join(f"{each.message} [{each.code}]" for each in errors)
+    message = f"{response.request}: {told}"
+    tables = (_BY_CALL.get(call, {}), _ANYWHERE)
+    known = next((table[each.code] for each in errors for table in tables if each.code in table), None)
+    kind = known or _by_status(response, call=call)
+    if kind is OrderRejected:
+        return OrderRejected(errors[0].message, code=errors[0].code)
+    if kind is TokenExpired:
+        return TokenExpired(f"{message}: the token is wrong or over (03:30 IST); log in again, set UPSTOX_ACCESS_TOKEN")
+    return kind(message)
+
+
+def _by_status(response: Response, *, call: Call) -> Kind:
+    return _BY_STATUS.get(response.status, OrderRejected if call == "order" else ConfigurationError)
