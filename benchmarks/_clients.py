@@ -33,7 +33,7 @@ _KEYS = {
     "upstox": BrokerKey(broker="upstox", segment="NSE_EQ", id=KEY),
     "dhan": BrokerKey(broker="dhan", segment="NSE_EQ", id=SECURITY_ID),
 }
-_ENOUGH = 10**9
+_ENOUGH = 100_000
 
 
 class OneInstrument:

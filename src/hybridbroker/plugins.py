@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -12,7 +13,16 @@ from hybridbroker.clock import Clock, SystemClock
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.protocols import Broker, Capability, InstrumentLookup, MarketData
 
-__all__ = ["GROUP", "BrokerPlugin", "OpenContext", "find_broker", "installed_brokers"]
+__all__ = [
+    "CHECKED_BY_BROKERS",
+    "GROUP",
+    "BrokerPlugin",
+    "Check",
+    "CheckStatus",
+    "OpenContext",
+    "find_broker",
+    "installed_brokers",
+]
 
 GROUP = "hybridbroker.brokers"
 
@@ -25,6 +35,35 @@ class OpenContext:
     clock: Clock = attrs.field(factory=SystemClock)
     settings: Any = None
     """The plugin's own settings object; None means: read the environment."""
+
+
+class CheckStatus(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Trading works, but look at it."""
+    FAILED = "failed"
+    """Trading would fail."""
+    UNKNOWN = "unknown"
+    """Nobody could tell; said rather than left out."""
+
+
+@attrs.frozen(kw_only=True)
+class Check:
+    """One finding of `hybridbroker doctor`: a plain sentence, and what to do about it."""
+
+    subject: str
+    """What was looked at; a broker's checks use the words of `CHECKED_BY_BROKERS`."""
+    status: CheckStatus
+    message: str
+    fix: str = ""
+    """What to do, where there is something to do."""
+
+
+CHECKED_BY_BROKERS: Final = ("token", "address", "data plan", "delivery sales", "segments", "limits table")
+"""What doctor asks every broker: the token's kind and time left, the public address against the registered
+one, the data plan, whether delivery shares can be sold (DDPI), the active segments, the date of its limits."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,8 +87,8 @@ class BrokerPlugin:
     charges: Callable[[], Any] | None = None
     """Return the `ChargeSchedule` of trades at this broker: statutory rows and its own."""
     login: Callable[..., Awaitable[Any]] | None = None
-    checks: Callable[..., Awaitable[Sequence[Any]]] | None = None
-    """Answer `hybridbroker doctor`."""
+    checks: Callable[[OpenContext], Awaitable[Sequence[Check]]] | None = None
+    """Answer `hybridbroker doctor`: one `Check` for each of `CHECKED_BY_BROKERS` that can be told."""
 
 
 def installed_brokers() -> tuple[str, ...]:

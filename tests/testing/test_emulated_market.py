@@ -13,7 +13,7 @@ import pytest
 from hybridbroker.clock import IST
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.testing.clock import ManualClock
-from hybridbroker.testing.emulators import LISTED, EmulatedMarket, Recording
+from hybridbroker.testing.emulators import LISTED, EmulatedMarket, Recording, invent
 from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.candles import Bar, aggregate, read_candles
 from hybridbroker.testing.emulators.steps import Step
@@ -281,6 +281,57 @@ async def test_recordings_are_merged_by_time(tmp_path: Path) -> None:
 
     assert [listed.instrument.symbol for step in steps for listed, _ in step.updates] == ["RELIANCE", "TCS", "RELIANCE"]
     assert steps[-1].status == pb.NORMAL_CLOSE
+
+
+async def test_an_entry_that_is_not_of_mode_full_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "feed.ndjson"
+    line = recorded_line(KEY, "2026-01-06 10:00:00", 1.0)
+    line["fullFeed"]["marketFF"]["ltpc"]["ltt"] = "noon"
+    path.write_text(json.dumps(line))
+    market = EmulatedMarket.from_recording(Recording.open(path), [RELIANCE])
+
+    with pytest.raises(ConfigurationError, match="mode full"):
+        await market.run()
+
+
+async def test_what_goes_wrong_while_playing_is_raised_when_playing_ends(tmp_path: Path) -> None:
+    path = tmp_path / "feed.ndjson"
+    line = recorded_line(KEY, "2026-01-06 10:00:00", 1.0) | {"fullFeed": {"marketFF": {"price": 1}}}
+    path.write_text(json.dumps(line))
+    market = EmulatedMarket.from_recording(Recording.open(path), [RELIANCE])
+    market.audience(1)
+
+    market.play()
+
+    with pytest.raises(ConfigurationError):
+        await market.finished()
+    with pytest.raises(ConfigurationError):
+        await market.stop()
+
+
+async def test_a_depth_without_a_price_is_passed_on_but_no_state(tmp_path: Path) -> None:
+    path = tmp_path / "feed.ndjson"
+    whole, part = (recorded_line(KEY, f"2026-01-06 10:00:0{n}", 100.0) for n in (1, 2))
+    del part["fullFeed"]["marketFF"]["ltpc"]
+    path.write_text(f"{json.dumps(whole)}\n{json.dumps(part)}")
+    market = EmulatedMarket.from_recording(Recording.open(path), [RELIANCE])
+
+    steps = await played(market)
+
+    tick = market.tick(RELIANCE)
+    assert tick is not None
+    assert tick.last_price == 100.0
+    assert [len(step.updates) for step in steps] == [1, 1, 0]
+
+
+async def test_invented_instruments_are_all_different() -> None:
+    market = EmulatedMarket.still(invent(50))
+
+    await market.move_all({each.instrument: 1000.0 + n for n, each in enumerate(market.listed)})
+
+    prices = [tick.last_price for each in market.listed if (tick := market.tick(each))]
+    assert prices == [1000.0 + n for n in range(50)]
+    assert market.steps_done == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -76,8 +77,8 @@ async def test_a_feed_url_works_once(status: int) -> None:
 async def test_the_redirecting_url_sends_the_handshake_on(upstox_emulator: UpstoxEmulator) -> None:
     headers = {"Authorization": f"Bearer {upstox_emulator.access_token}"}
 
-    async with connect(upstox_emulator.feed_url, additional_headers=headers, proxy=None) as socket:
-        message = await receive(socket)
+    async with connect(upstox_emulator.feed_url, additional_headers=headers, proxy=None) as client:
+        message = await receive(client)
 
     assert message.type == pb.market_info
     assert [each.method for each in upstox_emulator.requests] == ["WS", "WS"]
@@ -100,20 +101,20 @@ async def test_the_redirect_of_a_plain_request_names_the_socket(upstox_emulator:
 
 
 async def test_the_feed_begins_with_the_market_phase(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        message = await receive(socket)
+    async with feed(upstox_emulator) as client:
+        message = await receive(client)
 
     assert message.type == pb.market_info
     assert dict(message.marketInfo.segmentStatus) == dict.fromkeys(SEGMENTS, pb.NORMAL_OPEN)
 
 
 async def test_a_subscription_is_answered_by_a_snapshot_then_updates(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
-        await socket.send(request("sub", [RELIANCE], "full"))
-        snapshot = await receive(socket)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        await client.send(request("sub", [RELIANCE], "full"))
+        snapshot = await receive(client)
         await upstox_emulator.market.move("NSE:RELIANCE", 1401.0)
-        update = await receive(socket)
+        update = await receive(client)
 
     assert (snapshot.type, update.type) == (pb.initial_feed, pb.live_feed)
     assert snapshot.feeds[RELIANCE].fullFeed.marketFF.ltpc.ltp == 1400.0
@@ -131,10 +132,10 @@ async def test_a_subscription_is_answered_by_a_snapshot_then_updates(upstox_emul
     ],
 )
 async def test_each_mode_has_its_own_union_member(mode: str, union: str, answered: int) -> None:
-    async with UpstoxEmulator(EmulatedMarket.still(levels=30)) as upstox, feed(upstox) as socket:
-        await receive(socket)
-        await socket.send(request("sub", [RELIANCE], mode))
-        entry = (await receive(socket)).feeds[RELIANCE]
+    async with UpstoxEmulator(EmulatedMarket.still(levels=30)) as upstox, feed(upstox) as client:
+        await receive(client)
+        await client.send(request("sub", [RELIANCE], mode))
+        entry = (await receive(client)).feeds[RELIANCE]
 
     assert entry.WhichOneof("FeedUnion") == union
     assert entry.requestMode == answered
@@ -142,41 +143,41 @@ async def test_each_mode_has_its_own_union_member(mode: str, union: str, answere
 
 
 async def test_a_subscription_without_mode_is_ltpc(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
-        await socket.send(request("sub", [RELIANCE]))
-        entry = (await receive(socket)).feeds[RELIANCE]
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        await client.send(request("sub", [RELIANCE]))
+        entry = (await receive(client)).feeds[RELIANCE]
 
     assert entry.WhichOneof("FeedUnion") == "ltpc"
 
 
 async def test_an_index_has_neither_depth_nor_volume(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
-        await socket.send(request("sub", [NIFTY], "full"))
-        entry = (await receive(socket)).feeds[NIFTY]
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        await client.send(request("sub", [NIFTY], "full"))
+        entry = (await receive(client)).feeds[NIFTY]
 
     assert entry.fullFeed.WhichOneof("FullFeedUnion") == "indexFF"
 
 
 async def test_unsubscribed_and_changed_keys_follow_the_request(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
-        await socket.send(request("sub", [RELIANCE, TCS], "full"))
-        await receive(socket)
-        await socket.send(request("unsub", [TCS]))
-        await socket.send(request("change_mode", [RELIANCE, TCS], "ltpc"))
-        changed = await receive(socket)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        await client.send(request("sub", [RELIANCE, TCS], "full"))
+        await receive(client)
+        await client.send(request("unsub", [TCS]))
+        await client.send(request("change_mode", [RELIANCE, TCS], "ltpc"))
+        changed = await receive(client)
 
     assert list(changed.feeds) == [RELIANCE]
     assert changed.feeds[RELIANCE].requestMode == pb.ltpc
 
 
 async def test_unknown_keys_are_met_with_silence_and_counted(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
-        await socket.send(request("sub", ["NSE_EQ|NOBODY", RELIANCE]))
-        snapshot = await receive(socket)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        await client.send(request("sub", ["NSE_EQ|NOBODY", RELIANCE]))
+        snapshot = await receive(client)
 
     assert list(snapshot.feeds) == [RELIANCE]
     assert upstox_emulator.unknown_keys == ["NSE_EQ|NOBODY"]
@@ -195,10 +196,10 @@ async def test_unknown_keys_are_met_with_silence_and_counted(upstox_emulator: Up
     ],
 )
 async def test_a_bad_request_is_refused_in_words(upstox_emulator: UpstoxEmulator, frame: str | bytes) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
-        await socket.send(frame)
-        refusal = await receive_text(socket)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        await client.send(frame)
+        refusal = await receive_text(client)
 
     assert refusal["status"] == "failed"
     assert refusal["error"]
@@ -206,22 +207,22 @@ async def test_a_bad_request_is_refused_in_words(upstox_emulator: UpstoxEmulator
 
 async def test_frames_hold_at_most_a_batch() -> None:
     keys = [each.upstox_key for each in EmulatedMarket.still().listed]
-    async with UpstoxEmulator(EmulatedMarket.still(), batch=3) as upstox, feed(upstox) as socket:
-        await receive(socket)
-        await socket.send(request("sub", keys))
-        sizes = [len((await receive(socket)).feeds) for _ in range(3)]
+    async with UpstoxEmulator(EmulatedMarket.still(), batch=3) as upstox, feed(upstox) as client:
+        await receive(client)
+        await client.send(request("sub", keys))
+        sizes = [len((await receive(client)).feeds) for _ in range(3)]
 
     assert sizes == [3, 3, 1]
 
 
 async def test_the_day_plays_from_the_first_subscription_to_the_close() -> None:
     market = EmulatedMarket.random_walk()
-    async with UpstoxEmulator(market) as upstox, feed(upstox) as socket:
+    async with UpstoxEmulator(market) as upstox, feed(upstox) as client:
         assert market.steps_done == 0
-        await socket.send(request("sub", [RELIANCE], "full"))
+        await client.send(request("sub", [RELIANCE], "full"))
         updates, phases = 0, []
         while pb.NORMAL_CLOSE not in phases:
-            message = await receive(socket)
+            message = await receive(client)
             updates += RELIANCE in message.feeds
             phases += [message.marketInfo.segmentStatus["NSE_EQ"]] if message.type == pb.market_info else []
 
@@ -230,55 +231,78 @@ async def test_the_day_plays_from_the_first_subscription_to_the_close() -> None:
 
 async def test_without_autoplay_nothing_moves_by_itself() -> None:
     market = EmulatedMarket.random_walk()
-    async with UpstoxEmulator(market, autoplay=False) as upstox, feed(upstox) as socket:
-        await receive(socket)
-        await socket.send(request("sub", [RELIANCE]))
-        await receive(socket)
+    async with UpstoxEmulator(market, autoplay=False) as upstox, feed(upstox) as client:
+        await receive(client)
+        await client.send(request("sub", [RELIANCE]))
+        await receive(client)
         await market.step()
         await market.step()
 
-        message = await receive(socket)
+        message = await receive(client)
 
     assert message.type == pb.market_info
     assert market.steps_done == 2
 
 
 async def test_any_frame_can_be_sent(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
 
         await upstox_emulator.send_raw(b"\xff\x01broken")
         await upstox_emulator.send_raw('{"text": true}')
 
-        assert await socket.recv() == b"\xff\x01broken"
-        assert await socket.recv() == '{"text": true}'
+        assert await client.recv() == b"\xff\x01broken"
+        assert await client.recv() == '{"text": true}'
+
+
+async def test_a_partial_entry_can_be_sent(upstox_emulator: UpstoxEmulator) -> None:
+    depth = pb.MarketFullFeed(marketLevel=pb.MarketLevel(bidAskQuote=[pb.Quote(bidP=1399.0, bidQ=5)]))
+    partial = pb.Feed(fullFeed=pb.FullFeed(marketFF=depth), requestMode=pb.full_d5)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+
+        await upstox_emulator.send_feeds({RELIANCE: partial})
+
+        assert (await receive(client)).feeds[RELIANCE] == partial
 
 
 async def test_feeds_can_be_closed_with_a_code(upstox_emulator: UpstoxEmulator) -> None:
-    async with feed(upstox_emulator) as socket:
-        await receive(socket)
+    async with feed(upstox_emulator) as client:
+        await receive(client)
         await upstox_emulator.close_feeds(1012)
 
         with pytest.raises(ConnectionClosed) as caught:
-            await socket.recv()
+            await client.recv()
 
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.code == 1012
 
 
+async def test_small_frames_and_replies_are_not_held_back(upstox_emulator: UpstoxEmulator) -> None:
+    async with feed(upstox_emulator) as client:
+        await receive(client)
+        server = upstox_emulator._server._server
+        assert server is not None
+
+        sockets = [each.transport.get_extra_info("socket") for each in server.server_state.connections]
+
+        assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in sockets)
+        assert sockets
+
+
 async def test_it_comes_back_on_the_same_port_and_wants_a_new_url(upstox_emulator: UpstoxEmulator) -> None:
     url = await one_time_url(upstox_emulator)
     port = upstox_emulator.port
-    async with connect(url, proxy=None) as socket:
-        await receive(socket)
+    async with connect(url, proxy=None) as client:
+        await receive(client)
 
         await upstox_emulator.restart()
 
         with pytest.raises(ConnectionClosed):
-            await socket.recv()
+            await client.recv()
     assert upstox_emulator.port == port
-    async with feed(upstox_emulator) as socket:
-        assert (await receive(socket)).type == pb.market_info
+    async with feed(upstox_emulator) as client:
+        assert (await receive(client)).type == pb.market_info
 
 
 async def test_intraday_candles_are_newest_first(upstox_emulator: UpstoxEmulator) -> None:

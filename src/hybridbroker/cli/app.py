@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from hybridbroker.cli import brokers, demo, emulate, instruments, order, watch
+from hybridbroker.cli import brokers, demo, doctor, emulate, gauntlet, instruments, order, orders, watch
 
 __all__ = ["app"]
 
@@ -19,6 +19,9 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(watch.watch)
 app.command()(order.order)
+app.command()(orders.orders)
+app.command()(doctor.doctor)
 app.command()(brokers.brokers)
 app.command()(emulate.emulate)
+app.command()(gauntlet.gauntlet)
 app.add_typer(instruments.app, name="instruments")

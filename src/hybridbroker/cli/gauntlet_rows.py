@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +17,7 @@ import attrs
 from hybridbroker.brokers.dhan.broker import DhanBroker
 from hybridbroker.brokers.dhan.settings import DhanSettings
 from hybridbroker.clock import SystemClock
-from hybridbroker.domain.orders import LimitOrder, Order, OrderStatus, Side
+from hybridbroker.domain.orders import LimitOrder, Order, Side
 from hybridbroker.errors import HybridBrokerError, NotSent, OrderOutcomeUnknown, RateLimited
 from hybridbroker.execution import GuardedBroker, Patience, RiskLimits, guarded
 from hybridbroker.instruments.registry import InstrumentRegistry
@@ -89,6 +91,8 @@ class Client(Protocol):
 
     async def cancel(self, order_id: str) -> str: ...
 
+    async def settled(self) -> None: ...
+
 
 def at_emulator(emulator: DhanEmulator) -> DhanBroker:
     """Return our Dhan slice pointed at the emulator."""
@@ -114,37 +118,34 @@ class _Ours:
 
     async def place(self) -> str:
         order = LimitOrder(_RELIANCE, Side.BUY, quantity=1, price=1300)
-        return await _told(self._broker.place_order(order), self._later)
+        return await self._told(self._broker.place_order(order), done=lambda _: not self._broker.unresolved())
 
     async def modify(self, order_id: str) -> str:
-        return await _told(self._broker.modify_order(order_id, price=Decimal(1310)), self._later)
+        changing = self._broker.modify_order(order_id, price=Decimal(1310))
+        return await self._told(changing, done=lambda order: order.price == Decimal(1310))
 
     async def cancel(self, order_id: str) -> str:
-        return await _told(self._broker.cancel_order(order_id), self._later)
+        return await self._told(self._broker.cancel_order(order_id), done=lambda order: order.is_final)
 
-    async def _later(self) -> str:
-        """Return what became of a call that its caller gave up: what the background search found."""
-        await asyncio.sleep(_GIVE_UP)
-        (order,) = await self._broker.orders() or (None,)
-        changed = order is not None and (order.status is OrderStatus.CANCELLED or order.price == Decimal(1310))
-        placed_only = order is not None and not self._broker.unresolved()
-        return _ACCEPTED if changed or placed_only else _UNKNOWN
+    async def settled(self) -> None:
+        """Return at once: nothing of ours goes on that the answer did not wait for."""
 
-
-async def _told(call: Awaitable[Order], later: Callable[[], Awaitable[str]]) -> str:
-    try:
-        await call
-    except OrderOutcomeUnknown:
-        return _UNKNOWN
-    except NotSent:
-        return "not sent"
-    except RateLimited:
-        return "rate limited"
-    except HybridBrokerError as exc:
-        return type(exc).__name__
-    except asyncio.CancelledError:
-        return await later()
-    return _ACCEPTED
+    async def _told(self, call: Awaitable[Order], *, done: Callable[[Order], bool]) -> str:
+        """Return what the caller learnt; one that gave up looks at the book a little later."""
+        try:
+            await call
+        except OrderOutcomeUnknown:
+            return _UNKNOWN
+        except NotSent:
+            return "not sent"
+        except RateLimited:
+            return "rate limited"
+        except HybridBrokerError as exc:
+            return type(exc).__name__
+        except asyncio.CancelledError:
+            await asyncio.sleep(_GIVE_UP)
+            return _ACCEPTED if any(done(order) for order in await self._broker.orders()) else _UNKNOWN
+        return _ACCEPTED
 
 
 class _Vendor:
@@ -159,6 +160,8 @@ class _Vendor:
         http.session.trust_env = False
         http.timeout = 3
         self._client = dhanhq.dhanhq(context)
+        self._thread = ThreadPoolExecutor(1)
+        self._working: asyncio.Future[Any] | None = None
 
     async def place(self) -> str:
         return await self._call(
@@ -173,8 +176,16 @@ class _Vendor:
         return await self._call("cancel_order", order_id)
 
     async def _call(self, method: str, *arguments: Any, **options: Any) -> str:
-        reply = await asyncio.to_thread(getattr(self._client, method), *arguments, **options)
+        call = functools.partial(getattr(self._client, method), *arguments, **options)
+        self._working = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        reply = await asyncio.shield(self._working)
         return _ACCEPTED if reply.get("status") == "success" else "failure"
+
+    async def settled(self) -> None:
+        """Wait for a call that its caller gave up: a thread cannot be told to stop."""
+        if self._working is not None:
+            await asyncio.wait([self._working])
+        self._thread.shutdown()
 
 
 def vendor_installed() -> bool:
@@ -213,6 +224,7 @@ async def _run(name: str, fault: str, call: str) -> Row:
         if fault == "no connection":
             await emulator.stop()
         answer = await _answer(client, call, order_id, gives_up=fault == "caller gives up")
+        await client.settled()
         if fault == "no connection":
             await emulator.start()
         book = emulator.book()
@@ -236,7 +248,6 @@ async def _answer(client: Client, call: str, order_id: str, *, gives_up: bool) -
     try:
         return await task
     except asyncio.CancelledError:
-        # A blocking client in a thread cannot be told to stop; its user is told nothing.
         return _UNKNOWN
 
 

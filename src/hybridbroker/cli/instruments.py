@@ -157,10 +157,11 @@ def _build_from_files(given: Mapping[str, Sequence[Path]], days: Mapping[str, da
     from hybridbroker.instruments.join import join
     from hybridbroker.instruments.refresh import cache_folder, new_build_path
 
-    masters = [_source(name).read(paths, published=days.get(name)) for name, paths in given.items()]
     now = SystemClock().now()
     path = out or new_build_path(cache_folder(), now=now)
-    store.write(path, join(masters), masters, built_at=now)
+    with store.nothing_to_collect():
+        masters = [_source(name).read(paths, published=days.get(name)) for name, paths in given.items()]
+        store.write(path, join(masters), masters, built_at=now)
     return path
 
 

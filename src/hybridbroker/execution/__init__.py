@@ -15,7 +15,7 @@ from pathlib import Path
 from hybridbroker.alerts import Notifier
 from hybridbroker.clock import Clock, SystemClock
 from hybridbroker.domain.calendar import TradingCalendar
-from hybridbroker.execution.account import AccountFiles
+from hybridbroker.execution.account import AccountFiles, account_name
 from hybridbroker.execution.guard import RiskLimits
 from hybridbroker.execution.guarded import GuardedBroker
 from hybridbroker.execution.journal import OrderJournal
@@ -26,7 +26,18 @@ from hybridbroker.execution.rate import WriteRate
 from hybridbroker.execution.reconcile import Patience
 from hybridbroker.protocols import Broker, Capability, QuoteSource
 
-__all__ = ["AccountFiles", "GuardedBroker", "JournalledBroker", "OrderJournal", "Patience", "RiskLimits", "guarded"]
+__all__ = [
+    "AccountFiles",
+    "GuardedBroker",
+    "JournalledBroker",
+    "KillSwitch",
+    "LastPrices",
+    "OrderJournal",
+    "Patience",
+    "RiskLimits",
+    "account_name",
+    "guarded",
+]
 
 
 def guarded(
@@ -48,8 +59,9 @@ def guarded(
 
     Args:
         broker: What takes the orders in the end.
-        account: Names the account's files; the broker's name unless given. Two accounts at
-            one broker need two names, and so does an emulator beside the real thing.
+        account: Names the account's files (`account_name` makes it from settings); the broker's
+            name unless given. Two accounts at one broker need two names, and so does an
+            emulator beside the real thing.
         journal: File of the order journal; unless given, the account's own place
             (`AccountFiles`) for real money, and memory for simulated money.
         directory: Where the account's files are, in place of the platform's place for state.

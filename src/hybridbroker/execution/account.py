@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+from urllib.parse import urlsplit
 
 import attrs
 import platformdirs
 
 from hybridbroker.errors import ConfigurationError
 
-__all__ = ["AccountFiles", "FileLock"]
+__all__ = ["AccountFiles", "FileLock", "account_name"]
 
 _STATE_DIR = "HYBRIDBROKER_STATE_DIR"
 
@@ -47,6 +48,19 @@ class AccountFiles:
             kill=home / f"{name}.kill",
             log=home / f"{name}.log",
         )
+
+
+def account_name(broker: str, settings: object = None) -> str:
+    """Return the name of the account that a broker's settings open: ``dhan-1100000001``.
+
+    Settings without a client id give the broker's name alone. A broker on this machine (an
+    emulator) is an account of its own by its port, so that play never meets the real thing.
+    """
+    client = str(getattr(settings, "client_id", "") or "")
+    address = urlsplit(str(getattr(settings, "base_url", "") or ""))
+    here = address.hostname in {"127.0.0.1", "localhost", "::1"}
+    parts = [broker, client, f"port{address.port}" if here else ""]
+    return "-".join(part for part in parts if part)
 
 
 class FileLock:

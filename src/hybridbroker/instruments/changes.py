@@ -13,6 +13,9 @@ from typing import Final
 
 import attrs
 
+from hybridbroker.instruments import store
+from hybridbroker.instruments.rows import Terms, unpack_terms
+
 __all__ = ["Change", "ChangeKind", "Changes", "changes_between"]
 
 
@@ -67,9 +70,8 @@ class Changes:
 
 
 _RENAMED: Final = """
-    SELECT new.id, old.id, new.id FROM new.instrument new
-    JOIN old.instrument old ON old.isin = new.isin AND old.exchange = new.exchange
-    WHERE new.isin IS NOT NULL AND old.id <> new.id
+    SELECT new.id, old.id, new.id FROM new.cash new
+    JOIN old.cash old ON old.isin = new.isin AND old.exchange = new.exchange WHERE old.id <> new.id
 """
 _ONLY: Final = """
     SELECT here.id, NULL, NULL FROM {here}.instrument here LEFT JOIN {there}.instrument there ON there.id = here.id
@@ -78,17 +80,17 @@ _ONLY: Final = """
 _QUARANTINED: Final = """
     SELECT old.id, NULL, NULL FROM old.instrument old JOIN new.contested new ON new.name = old.id
 """
-_FIELD: Final = """
-    SELECT new.id, old.{field}, new.{field} FROM new.instrument new JOIN old.instrument old ON old.id = new.id
-    WHERE old.{field} IS NOT new.{field}
+_TERMS: Final = """
+    SELECT new.id, old.terms, new.terms FROM new.instrument new JOIN old.instrument old ON old.id = new.id
+    WHERE old.terms <> new.terms
 """
 _REUSED: Final = """
-    SELECT new.id, old.key || ' was ' || old.id, new.key FROM new.native new
-    JOIN old.native old ON old.key = new.key WHERE old.id <> new.id
+    SELECT new.id, old.id, new.{column} FROM new.instrument new
+    JOIN old.instrument old ON old.{column} = new.{column} WHERE old.id <> new.id
 """
-_KEYS: Final = """
-    SELECT new.id, old.keys, new.keys FROM new.instrument new JOIN old.instrument old ON old.id = new.id
-    WHERE old.keys <> new.keys
+_MOVED: Final = """
+    SELECT new.id, old.{column}, new.{column} FROM new.instrument new JOIN old.instrument old ON old.id = new.id
+    WHERE old.{column} <> new.{column}
 """
 _FIELDS: Final = {
     ChangeKind.ISIN: "isin",
@@ -104,9 +106,11 @@ def changes_between(old: Path | bytes, new: Path | bytes) -> Changes:
     with closing(sqlite3.connect(":memory:", uri=True, isolation_level=None)) as connection:
         _attach(connection, "old", old)
         _attach(connection, "new", new)
+        before, after = store.brokers_of(connection, "old"), store.brokers_of(connection, "new")
+        shared = {broker: column for broker, column in after.items() if broker in before}
 
         def rows(kind: ChangeKind, query: str) -> list[Change]:
-            return [Change(kind, name, _text(was), _text(now)) for name, was, now in connection.execute(query)]
+            return [Change(kind, *row) for row in connection.execute(query)]
 
         renamed = rows(ChangeKind.RENAMED, _RENAMED)
         quarantined = rows(ChangeKind.QUARANTINED, _QUARANTINED)
@@ -114,16 +118,24 @@ def changes_between(old: Path | bytes, new: Path | bytes) -> Changes:
         renames = {(each.before, each.id) for each in renamed}
         fresh = rows(ChangeKind.NEW, _ONLY.format(here="new", there="old"))
         gone = rows(ChangeKind.GONE, _ONLY.format(here="old", there="new"))
-        reused = rows(ChangeKind.TOKEN, _REUSED)
-        found = [
-            *(each for each in (*fresh, *gone) if each.id not in told),
-            *renamed,
-            *quarantined,
-            *(change for kind, field in _FIELDS.items() for change in rows(kind, _FIELD.format(field=field))),
-            *(each for each in reused if ((each.before or "").rpartition(" was ")[2], each.id) not in renames),
-            *(change for each in rows(ChangeKind.KEY, _KEYS) for change in _moved_keys(each)),
-        ]
-    return Changes(sorted(found, key=lambda each: (list(ChangeKind).index(each.kind), each.id)))
+        found = [each for each in (*fresh, *gone) if each.id not in told] + renamed + quarantined
+        for name, *terms in connection.execute(_TERMS):
+            found += _other_terms(name, *map(unpack_terms, terms))
+        for broker, column in shared.items():
+            for name, was, key in connection.execute(_REUSED.format(column=column)):
+                if (was, name) not in renames:
+                    found.append(Change(ChangeKind.TOKEN, name, was, f"{broker} {key}"))
+            for name, *keys in connection.execute(_MOVED.format(column=column)):
+                found.append(Change(ChangeKind.KEY, name, *(f"{broker} {key}" for key in keys)))
+    kinds = list(ChangeKind)
+    return Changes(sorted(found, key=lambda each: (kinds.index(each.kind), each.id)))
+
+
+def _other_terms(name: str, was: Terms, now: Terms) -> Iterator[Change]:
+    for kind, field in _FIELDS.items():
+        before, after = getattr(was, field), getattr(now, field)
+        if before != after:
+            yield Change(kind, name, _text(before), _text(after))
 
 
 def _attach(connection: sqlite3.Connection, name: str, source: Path | bytes) -> None:
@@ -132,18 +144,6 @@ def _attach(connection: sqlite3.Connection, name: str, source: Path | bytes) -> 
         connection.deserialize(source, name=name)
     else:
         connection.execute(f"ATTACH ? AS {name}", (f"{source.resolve().as_uri()}?mode=ro&immutable=1",))
-
-
-def _moved_keys(change: Change) -> Iterator[Change]:
-    before, after = _keys(change.before), _keys(change.after)
-    for broker in sorted(before.keys() & after.keys()):
-        if before[broker] != after[broker]:
-            yield Change(ChangeKind.KEY, change.id, f"{broker} {before[broker]}", f"{broker} {after[broker]}")
-
-
-def _keys(lines: str | None) -> dict[str, str]:
-    parts = (line.split("\t") for line in (lines or "").split("\n"))
-    return {broker: f"{segment} {native}" for broker, segment, native in parts}
 
 
 def _text(value: object) -> str | None:

@@ -119,7 +119,7 @@ class _Evidence:
         return [group for group in self._all if group.absorbed_by is None]
 
     def place(self, row: Listing, pieces: Iterable[str], trouble: _Trouble | None = None) -> None:
-        """Put the row into the one group of all that its evidence leads to; where they do not agree, it is a conflict."""
+        """Put the row into one group with all that its evidence leads to; a conflict where they disagree."""
         hits = self._hits(pieces)
         group = hits[0] if hits else _Group(row)
         if hits:
@@ -186,9 +186,9 @@ def _key(row: Listing) -> str:
 
 def _distinct(master: Listings) -> tuple[Sequence[Listing], frozenset[str]]:
     """Return the rows without exact repetitions, and the keys that rows which differ share all the same."""
-    keys = [_key(row) for row in master.rows]
-    if len(set(keys)) == len(keys):
+    if len({(row.segment_name, row.native_id) for row in master.rows}) == len(master.rows):
         return master.rows, frozenset()
+    keys = [_key(row) for row in master.rows]
     by_key: defaultdict[str, list[Listing]] = defaultdict(list)
     for key, row in zip(keys, master.rows, strict=True):
         if row not in by_key[key]:
@@ -265,7 +265,7 @@ def _group_derivatives(rows: Iterable[Listing]) -> tuple[list[Listing], list[_Gr
 
 
 def _number(row: Listing) -> str:
-    return f"{row.exchange} {row.token}"
+    return row.exchange + str(row.token)
 
 
 def _judge_derivative(groups: Sequence[_Group], row: Listing) -> _Trouble | None:

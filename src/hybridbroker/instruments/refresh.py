@@ -149,10 +149,11 @@ def _build(
     last: Path | None,
     now: datetime,
 ) -> None:
-    masters = [_read(sources[name], each) for name, each in files.items()]
-    if last is not None:
-        _refuse_shrunken(masters, before=_meta(last).get("kept", {}))
-    store.write(target, join(masters), masters, built_at=now, extra={"state": state})
+    with store.nothing_to_collect():
+        masters = [_read(sources[name], each) for name, each in files.items()]
+        if last is not None:
+            _refuse_shrunken(masters, before=_meta(last).get("kept", {}))
+        store.write(target, join(masters), masters, built_at=now, extra={"state": state})
 
 
 def _checked(build: Path, *, now: datetime) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Self
@@ -17,7 +18,7 @@ from typing import Any, Final, Self
 import attrs
 
 from hybridbroker.clock import Clock, SystemClock
-from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument, InstrumentKind, OptionRight, Segment
+from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument, InstrumentKind, OptionRight
 from hybridbroker.domain.orders import rupees
 from hybridbroker.errors import InstrumentAmbiguous, InstrumentConflict, InstrumentNotFound, InstrumentUnmapped
 from hybridbroker.instruments import store
@@ -28,25 +29,15 @@ from hybridbroker.instruments.join import join
 from hybridbroker.instruments.listings import Listings, Progress
 from hybridbroker.instruments.refresh import cache_folder, installed_sources, todays_build
 from hybridbroker.instruments.report import Coverage
+from hybridbroker.instruments.rows import unpack, unpack_key
 from hybridbroker.instruments.search import SearchText
 
 __all__ = ["InstrumentRegistry", "KnownConflict", "MasterInfo"]
 
-_CONTRACT: Final = re.compile(r"(?P<symbol>[A-Z0-9&-]+) (?:FUT|(?P<strike>\d+(?:\.\d+)?)(?: (?P<right>CE|PE))?)")
 _REMEMBERED: Final = 8_192
-_DERIVED: Final = frozenset({InstrumentKind.FUTURE, InstrumentKind.OPTION})
-_COLUMNS: Final = (
-    "id, exchange, kind, symbol, name, isin, series, lot_size, tick_size, freeze_quantity, expiry, strike, option_right"
+_CONTRACT: Final = re.compile(
+    r"(?P<symbol>[A-Z0-9&-]+) (?:FUT|(?P<strike>\d+(?:\.\d+)?)(?: (?P<right>CE|PE))?)", re.IGNORECASE
 )
-# Plain dictionaries, because calling an enumeration to find its member costs more than the whole query.
-_EXCHANGES: Final = {str(each): each for each in Exchange}
-_KINDS: Final = {str(each): each for each in InstrumentKind}
-_RIGHTS: Final = {None: None} | {str(each): each for each in OptionRight}
-_SEGMENTS: Final = dict.fromkeys(InstrumentKind, Segment.CASH) | {
-    InstrumentKind.INDEX: Segment.INDEX,
-    InstrumentKind.FUTURE: Segment.DERIVATIVES,
-    InstrumentKind.OPTION: Segment.DERIVATIVES,
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +50,11 @@ class MasterInfo:
     """The day it is of; None where nobody said, and then ``not_after`` bounds it."""
     not_after: date | None
     """The earliest expiry inside."""
+
+    @property
+    def latest(self) -> date | None:
+        """Return the day it is of: as published, else the latest it can be."""
+        return self.published or self.not_after
 
 
 @attrs.frozen(kw_only=True)
@@ -82,10 +78,11 @@ class InstrumentRegistry:
         self.path = path
         """The file it was opened from; None in memory."""
         self._connection = connection
+        self._columns = store.brokers_of(connection)
         self._lock = Lock()
         self._instrument = lru_cache(maxsize=_REMEMBERED)(self._find)
-        self._broker_keys = lru_cache(maxsize=_REMEMBERED)(self._find_keys)
-        self._id_of_key = lru_cache(maxsize=_REMEMBERED)(self._find_native)
+        self._keys = lru_cache(maxsize=_REMEMBERED)(self._find_keys)
+        self._id_of_key = lru_cache(maxsize=_REMEMBERED)(self._find_by_key)
         self._finalizer = weakref.finalize(self, connection.close)
 
     @classmethod
@@ -119,8 +116,7 @@ class InstrumentRegistry:
     def from_listings(cls, masters: Sequence[Listings], *, built_at: datetime | None = None) -> Self:
         """Join masters into a registry that lives in memory."""
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        outcome = join(masters)
-        store.fill(connection, outcome, masters, built_at=built_at)
+        store.fill(connection, join(masters), masters, built_at=built_at)
         return cls(connection)
 
     @classmethod
@@ -132,7 +128,7 @@ class InstrumentRegistry:
         """Close the file; done at the latest when the registry is collected."""
         self._finalizer()
 
-    # Looking up one instrument
+    # One instrument
 
     def __getitem__(self, id: str) -> Instrument:  # noqa: A002 - the domain's word
         """Return the instrument with this id.
@@ -151,7 +147,7 @@ class InstrumentRegistry:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over all ids, in order."""
-        return iter([id_ for (id_,) in self._rows("SELECT id FROM instrument")])
+        return iter([name for (name,) in self._rows("SELECT id FROM instrument ORDER BY id")])
 
     def key(self, instrument: Instrument, broker: str) -> BrokerKey:
         """Return what ``broker`` calls ``instrument``.
@@ -161,7 +157,7 @@ class InstrumentRegistry:
             InstrumentConflict: The lists contradict each other about it.
             InstrumentNotFound: This registry does not have the instrument at all.
         """
-        keys = self._broker_keys(instrument.id)
+        keys = self._keys(instrument.id)
         try:
             return keys[broker]
         except KeyError:
@@ -170,7 +166,7 @@ class InstrumentRegistry:
 
     def keys_of(self, instrument: Instrument) -> Mapping[str, BrokerKey]:
         """Return what every broker that lists ``instrument`` calls it, by broker."""
-        return dict(self._broker_keys(instrument.id))
+        return dict(self._keys(instrument.id))
 
     def by_key(self, broker: str, key: str) -> Instrument:
         """Return what ``broker`` means by ``key``.
@@ -191,11 +187,17 @@ class InstrumentRegistry:
             InstrumentNotFound: None fits.
             InstrumentConflict: The lists contradict each other about it.
         """
-        exchanges = [Exchange.NSE, Exchange.BSE] if exchange is None else [exchange]
+        rows = self._rows("SELECT id, exchange, series FROM cash WHERE symbol = ?", symbol)
         found: list[str] = []
-        for each in exchanges:
-            found += self._cash_ids(each, symbol, series)
-        return self._the_one(found, f"{symbol}{f' of series {series}' if series else ''}")
+        for where in Exchange:
+            if exchange not in {None, where}:
+                continue
+            share = instrument_id(where, InstrumentKind.EQUITY, symbol)
+            here = [name for name, place, each in rows if place == where and series in {None, each}]
+            if series is None:
+                self._refuse_contested(share)
+            found += [share] if share in here else here
+        return self._the_one(found, f"{symbol} of series {series}" if series else symbol)
 
     def isin(self, isin: str, *, exchange: Exchange | None = None) -> Instrument:
         """Return the cash paper with this ISIN; most shares have one on each exchange, so name it.
@@ -205,14 +207,20 @@ class InstrumentRegistry:
             InstrumentNotFound: No paper has it.
             InstrumentConflict: The lists contradict each other about it.
         """
-        rows = self._rows("SELECT id, exchange FROM instrument WHERE isin = ?", isin)
-        found = [id_ for id_, where in rows if exchange is None or where == exchange]
-        for each in [exchange] if exchange is not None else list(Exchange):
-            self._refuse_contested(f"{each}:{isin}")
-        return self._the_one(found, f"ISIN {isin}")
+        for where in Exchange:
+            if exchange in {None, where}:
+                self._refuse_contested(f"{where} ISIN {isin}")
+        rows = self._rows("SELECT id, exchange FROM cash WHERE isin = ? ORDER BY exchange DESC", isin)
+        return self._the_one([name for name, where in rows if exchange in {None, where}], f"ISIN {isin}")
 
     def future(self, underlying: str, *, expiry: date, exchange: Exchange | None = None) -> Instrument:
-        """Return the future on ``underlying`` (its ticker, such as ``NIFTY``) that expires on ``expiry``."""
+        """Return the future on ``underlying`` (its ticker, such as ``NIFTY``) that expires on ``expiry``.
+
+        Raises:
+            InstrumentAmbiguous: Both exchanges list it.
+            InstrumentNotFound: There is none.
+            InstrumentConflict: The lists contradict each other about it.
+        """
         return self._derivative(InstrumentKind.FUTURE, underlying, exchange, expiry=expiry)
 
     def option(
@@ -224,43 +232,45 @@ class InstrumentRegistry:
         right: OptionRight | str,
         exchange: Exchange | None = None,
     ) -> Instrument:
-        """Return the option with these terms; ``right`` is ``CE`` or ``PE``, ``strike`` is in rupees."""
-        return self._derivative(
-            InstrumentKind.OPTION,
-            underlying,
-            exchange,
-            expiry=expiry,
-            strike=rupees(strike),
-            right=OptionRight(right),
-        )
+        """Return the option with these terms; ``right`` is ``CE`` or ``PE``, ``strike`` is in rupees.
 
-    # Looking up many
+        Errors as `future`.
+        """
+        terms = {"expiry": expiry, "strike": rupees(strike), "right": OptionRight(right)}
+        return self._derivative(InstrumentKind.OPTION, underlying, exchange, **terms)
+
+    # Several
 
     def expiries(
         self, underlying: str, *, exchange: Exchange | None = None, kind: InstrumentKind = InstrumentKind.OPTION
     ) -> tuple[date, ...]:
-        """Return the days on which options (or futures) on ``underlying`` expire, soonest first."""
-        where = self._exchange_of(underlying, exchange)
+        """Return the days on which options (or futures) on ``underlying`` expire, soonest first.
+
+        Raises:
+            InstrumentAmbiguous: It has derivatives on both exchanges.
+            InstrumentNotFound: It has none.
+        """
         rows = self._rows(
             "SELECT day FROM expiry WHERE underlying = ? AND exchange = ? AND kind = ? ORDER BY day",
-            underlying, where, kind,
-        )  # fmt: skip
+            underlying,
+            self._exchange_of(underlying, exchange).value,
+            kind.value,
+        )
         return tuple(date.fromisoformat(day) for (day,) in rows)
 
     def chain(self, underlying: str, *, expiry: date, exchange: Exchange | None = None) -> tuple[Instrument, ...]:
         """Return every option on ``underlying`` that expires on ``expiry``: by strike, the call before the put.
 
-        Quarantined contracts are not in it; `conflicts` has them.
+        Quarantined contracts are not in it; `conflicts` has them. Errors as `expiries`.
         """
         where = self._exchange_of(underlying, exchange)
-        prefix = f"{where}:{underlying}:{expiry.isoformat()}:"
+        prefix = f"{where}:{underlying}:{expiry.isoformat()}"
         rows = self._rows(
-            f"SELECT {_COLUMNS} FROM instrument WHERE id >= ? AND id < ? AND kind = 'option'",  # noqa: S608 - constant
-            prefix, f"{prefix[:-1]};",
-        )  # fmt: skip
-        options = [_instrument(row) for row in rows]
-        options.sort(key=lambda each: (each.strike, each.right))
-        return tuple(options)
+            "SELECT id, terms FROM instrument WHERE id > ? AND id < ? AND terms LIKE 'option%'",
+            f"{prefix}:",
+            f"{prefix};",
+        )
+        return tuple(sorted((unpack(*row) for row in rows), key=_by_strike))
 
     def underlying(self, derivative: Instrument) -> Instrument:
         """Return the share or index that a future or option is on.
@@ -269,11 +279,23 @@ class InstrumentRegistry:
             InstrumentNotFound: It is no derivative, or no list names what it is on.
         """
         rows = self._rows(
-            "SELECT id FROM underlying WHERE exchange = ? AND symbol = ?", derivative.exchange, derivative.underlying
+            "SELECT id FROM underlying WHERE exchange = ? AND symbol = ?",
+            derivative.exchange.value,
+            derivative.underlying,
         )
         if not rows:
             raise InstrumentNotFound(f"no list says what {derivative} is on")
         return self[rows[0][0]]
+
+    def search(self, query: str, *, limit: int = 10) -> tuple[Instrument, ...]:
+        """Return what ``query`` may mean, best first; it may be part of a name, or misspelt.
+
+        A contract is found by its words: ``nifty fut``, ``nifty 25000 ce`` (soonest expiry first).
+        """
+        found = self._contracts(query, limit=limit) or self._names.find(query, limit=limit)
+        return tuple(self[name] for name in found)
+
+    # The build as a whole
 
     def conflicts(self) -> tuple[KnownConflict, ...]:
         """Return what is quarantined, and why."""
@@ -286,19 +308,9 @@ class InstrumentRegistry:
         """Return how much of the masters became instruments, and why the rest did not."""
         return Coverage.from_json(self._meta("coverage"))
 
-    def search(self, query: str, *, limit: int = 10) -> tuple[Instrument, ...]:
-        """Return what ``query`` may mean, best first; it may be part of a name, or misspelt.
-
-        A contract is found by its words: ``nifty fut``, ``nifty 25000 ce`` (soonest expiry first).
-        """
-        found = self._contracts(query, limit) or self._names.find(query, limit=limit)
-        return tuple(self[id_] for id_ in found)
-
     def changes_since(self, other: InstrumentRegistry) -> Changes:
         """Return what is different here from ``other``, an earlier build."""
         return changes_between(other._image(), self._image())
-
-    # How old it is
 
     @cached_property
     def masters(self) -> tuple[MasterInfo, ...]:
@@ -316,19 +328,19 @@ class InstrumentRegistry:
     @property
     def days_apart(self) -> int | None:
         """How many days lie between the oldest and the youngest master, as far as is known."""
-        days = [day for each in self.masters if (day := each.published or each.not_after) is not None]
+        days = [day for each in self.masters if (day := each.latest) is not None]
         return (max(days) - min(days)).days if days else None
 
     @property
     def as_of(self) -> date | None:
         """The day of its oldest master, or the latest that can be; None where nothing bounds it."""
-        days = [each.published or each.not_after for each in self.masters]
+        days = [each.latest for each in self.masters]
         return min((day for day in days if day is not None), default=None) if all(days) else None
 
     def is_of(self, day: date) -> bool:
         """Say whether every master is known to be of ``day`` or younger: what live orders on ``day`` need.
 
-        A master whose date nobody told is not known to be.
+        A master whose day nobody told is not known to be.
         """
         return bool(self.masters) and all(each.published is not None and each.published >= day for each in self.masters)
 
@@ -349,75 +361,60 @@ class InstrumentRegistry:
         rows = self._rows("SELECT value FROM meta WHERE name = ?", name)
         return json.loads(rows[0][0]) if rows else None
 
-    def _find(self, id_: str) -> Instrument:
-        rows = self._rows(f"SELECT {_COLUMNS} FROM instrument WHERE id = ?", id_)  # noqa: S608 - constant
+    def _find(self, name: str) -> Instrument:
+        rows = self._rows("SELECT id, terms FROM instrument WHERE id = ?", name)
         if rows:
-            return _instrument(rows[0])
-        self._refuse_contested(id_)
-        gone = self._rows("SELECT reason FROM left_out WHERE id = ? LIMIT 1", id_)
+            return unpack(*rows[0])
+        self._refuse_contested(name)
+        gone = self._rows("SELECT reason FROM left_out WHERE id = ? LIMIT 1", name)
         if gone:
-            raise InstrumentNotFound(f"{id_} is not carried: {gone[0][0]}")
-        raise InstrumentNotFound(f"no instrument is called {id_!r}{self._suggestion(id_)}")
+            raise InstrumentNotFound(f"{name} is not carried: {gone[0][0]}")
+        raise InstrumentNotFound(f"no instrument is called {name!r}{self._suggestion(name)}")
 
-    def _find_keys(self, id_: str) -> dict[str, BrokerKey]:
-        rows = self._rows("SELECT keys FROM instrument WHERE id = ?", id_)
+    def _find_keys(self, name: str) -> dict[str, BrokerKey]:
+        columns = ", ".join(self._columns.values())
+        rows = self._rows(f"SELECT {columns} FROM instrument WHERE id = ?", name)  # noqa: S608 - our own columns
         if not rows:
-            self._find(id_)
-        parts = (line.split("\t") for line in rows[0][0].split("\n"))
-        return {broker: BrokerKey(broker=broker, segment=segment, id=native) for broker, segment, native in parts}
+            self._find(name)
+        keys = zip(self._columns, rows[0], strict=True)
+        return {broker: unpack_key(broker, key) for broker, key in keys if key is not None}
 
-    def _find_native(self, broker: str, key: str) -> str:
+    def _find_by_key(self, broker: str, key: str) -> str:
+        column = self._columns.get(broker)
+        if column is not None:
+            rows = self._rows(f"SELECT id FROM instrument WHERE {column} = ?", key)  # noqa: S608 - our own column
+            if rows:
+                return str(rows[0][0])
         name = f"{broker} {key}"
-        rows = self._rows("SELECT id, conflict FROM native WHERE key = ?", name)
-        if not rows:
-            gone = self._rows("SELECT id, reason FROM left_out WHERE key = ?", name)
-            why = f": {gone[0][0]}, {gone[0][1]}" if gone else ""
-            raise InstrumentNotFound(f"{broker} key {key!r} is not in the registry{why}")
-        id_, conflict = rows[0]
-        if id_ is None:
-            raise self._conflict(f"{broker} key {key!r}", conflict)
-        return str(id_)
+        self._refuse_contested(name)
+        rows = self._rows("SELECT id FROM alias WHERE key = ?", name)
+        if rows:
+            return str(rows[0][0])
+        gone = self._rows("SELECT id, reason FROM left_out WHERE key = ?", name)
+        why = f": {gone[0][0]}, {gone[0][1]}" if gone else ""
+        raise InstrumentNotFound(f"{broker} key {key!r} is not in the registry{why}")
 
     def _refuse_contested(self, name: str) -> None:
-        rows = self._rows("SELECT conflict FROM contested WHERE name = ?", name)
+        rows = self._rows("SELECT message FROM contested JOIN conflict ON number = conflict WHERE name = ?", name)
         if rows:
-            raise self._conflict(name, rows[0][0])
-
-    def _conflict(self, name: str, number: int) -> InstrumentConflict:
-        ((message,),) = self._rows("SELECT message FROM conflict WHERE number = ?", number)
-        return InstrumentConflict(f"{name} is quarantined: {message}")
-
-    def _cash_ids(self, exchange: Exchange, symbol: str, series: str | None) -> list[str]:
-        share = instrument_id(exchange, InstrumentKind.EQUITY, symbol)
-        rows = self._rows(
-            "SELECT id, series FROM instrument "
-            "WHERE (id = ? OR (id > ? AND id < ?)) AND expiry IS NULL AND kind <> 'index'",
-            share, f"{share}:", f"{share};",
-        )  # fmt: skip
-        if series is not None:
-            return [id_ for id_, each in rows if each == series]
-        self._refuse_contested(share)
-        found = [id_ for id_, _ in rows]
-        return [share] if share in found else found
+            raise InstrumentConflict(f"{name} is quarantined: {rows[0][0]}")
 
     def _exchange_of(self, underlying: str, exchange: Exchange | None) -> Exchange:
         rows = self._rows("SELECT DISTINCT exchange FROM expiry WHERE underlying = ?", underlying)
-        found = [_EXCHANGES[name] for (name,) in rows if exchange is None or name == exchange]
+        found = [Exchange(name) for (name,) in rows if exchange in {None, name}]
         if not found:
-            where = f" on {exchange}" if exchange is not None else ""
+            where = "" if exchange is None else f" on {exchange}"
             raise InstrumentNotFound(
-                f"nothing derives from {underlying!r}{where}; give the exchange's ticker, such as NIFTY"
+                f"no derivatives on {underlying!r}{where}; give the ticker they use, such as NIFTY"
             )
         if len(found) > 1:
+            both = " and ".join(found)
             names = [f"{each}:{underlying}" for each in found]
-            raise InstrumentAmbiguous(
-                f"{underlying} has derivatives on {' and '.join(found)}; name the exchange", candidates=names
-            )
+            raise InstrumentAmbiguous(f"{underlying} has derivatives on {both}; name the exchange", candidates=names)
         return found[0]
 
     def _derivative(self, kind: InstrumentKind, underlying: str, exchange: Exchange | None, **terms: Any) -> Instrument:
-        exchanges = [Exchange.NSE, Exchange.BSE] if exchange is None else [exchange]
-        names = [instrument_id(each, kind, underlying, **terms) for each in exchanges]
+        names = [instrument_id(each, kind, underlying, **terms) for each in Exchange if exchange in {None, each}]
         for name in names:
             self._refuse_contested(name)
         return self._the_one([name for name in names if name in self], names[0])
@@ -431,27 +428,22 @@ class InstrumentRegistry:
 
     @cached_property
     def _names(self) -> SearchText:
-        return SearchText(self._meta("names"), self._meta("vocabulary"))
+        return SearchText(*self._rows("SELECT names, vocabulary FROM search")[0])
 
-    def _contracts(self, query: str, limit: int) -> list[str]:
-        asked = _CONTRACT.fullmatch(query.strip().upper())
+    def _contracts(self, query: str, *, limit: int) -> list[str]:
+        asked = _CONTRACT.fullmatch(query.strip())
         if asked is None:
             return []
-        symbol, strike, right = asked["symbol"], asked["strike"], asked["right"]
-        kind = InstrumentKind.OPTION if strike else InstrumentKind.FUTURE
-        found: list[str] = []
-        for exchange, day in self._rows(
+        symbol, strike, right = (None if each is None else each.upper() for each in asked.groups())
+        kind = InstrumentKind.FUTURE if strike is None else InstrumentKind.OPTION
+        ends = ["FUT"] if strike is None else [f"{strike_text(Decimal(strike))}:{each}" for each in ("CE", "PE")]
+        rows = self._rows(
             "SELECT exchange, day FROM expiry WHERE underlying = ? AND kind = ? ORDER BY day, exchange DESC",
             symbol,
-            kind,
-        ):
-            for each in (right,) if right else ("CE", "PE") if strike else ("FUT",):
-                name = ":".join(filter(None, (exchange, symbol, day, strike and strike_text(Decimal(strike)), each)))
-                if name in self:
-                    found.append(name)
-            if len(found) >= limit:
-                break
-        return found[:limit]
+            kind.value,
+        )
+        names = (f"{where}:{symbol}:{day}:{end}" for where, day in rows for end in ends if end.endswith(right or end))
+        return list(islice((name for name in names if name in self), limit))
 
     def _suggestion(self, wanted: str) -> str:
         near = self._names.find(wanted.partition(":")[2] or wanted, limit=3)
@@ -462,27 +454,5 @@ def _day(text: str | None) -> date | None:
     return None if text is None else date.fromisoformat(text)
 
 
-_days = lru_cache(maxsize=1_024)(date.fromisoformat)
-_decimals = lru_cache(maxsize=8_192)(Decimal)
-
-
-def _instrument(row: tuple[Any, ...]) -> Instrument:
-    id_, exchange, kind_name, symbol, name, isin, series, lot, tick, freeze, expiry, strike, right = row
-    kind = _KINDS[kind_name]
-    return Instrument(
-        id=id_,
-        exchange=_EXCHANGES[exchange],
-        segment=_SEGMENTS[kind],
-        kind=kind,
-        symbol=symbol,
-        name=name or f"{symbol} {expiry} {strike or ''}{right or 'FUT'}",
-        isin=isin,
-        series=series,
-        lot_size=lot,
-        tick_size=_decimals(tick),
-        freeze_quantity=freeze,
-        underlying=symbol if expiry is not None else None,
-        expiry=None if expiry is None else _days(expiry),
-        strike=None if strike is None else _decimals(strike),
-        right=_RIGHTS[right],
-    )
+def _by_strike(option: Instrument) -> tuple[Decimal, str]:
+    return option.strike or Decimal(0), option.right or ""

@@ -58,10 +58,12 @@ def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
     unmapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
     told: list[tuple[str, str]] = []
     others = {master.broker: _others(master.broker, masters) for master in masters}
+    alone: Counter[str] = Counter(entry.rows[0].broker for entry in outcome.entries if len(entry.rows) == 1)
+    for broker, count in alone.items():
+        unmapped[broker][others[broker]] = count
     for entry in outcome.entries:
         rows = entry.rows
         if len(rows) == 1:
-            unmapped[rows[0].broker][others[rows[0].broker]] += 1
             continue
         place = _place(entry)
         for row in rows:
@@ -87,7 +89,8 @@ def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
 
 
 def _place(entry: Entry) -> str:
-    return f"{entry.terms.exchange} {entry.terms.segment}"
+    row = entry.terms
+    return row.exchange + (" derivatives" if row.expiry is not None else f" {row.segment}")
 
 
 def _others(broker: str, masters: Sequence[Listings]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from itertools import islice, product
 from typing import Final
 
 from hybridbroker.domain.instrument import Exchange, InstrumentKind
@@ -25,6 +26,7 @@ _ORDER: Final = {
     InstrumentKind.DEBT: 4,
 }
 _WORD: Final = re.compile(r"[A-Z0-9&]+")
+_SPELLINGS: Final = 8
 _CLOSE: Final = 0.72
 """Share of letters in common from which a word counts as a misspelling of another."""
 
@@ -66,10 +68,10 @@ class SearchText:
         words = _WORD.findall(query.upper())
         if not words:
             return []
-        found = self._containing(words)
-        if not found:
-            found = [hit for spelt in self._respelt(words) for hit in self._containing(spelt)]
-        return list(dict.fromkeys(id_ for _, _, id_ in found))[:limit]
+        found = self._containing(words) or sorted(
+            hit for spelt in self._respelt(words) for hit in self._containing(spelt)
+        )
+        return list(dict.fromkeys(name for _, _, name in found))[:limit]
 
     def _containing(self, words: list[str]) -> list[tuple[int, int, str]]:
         rarest = max(words, key=len)
@@ -88,21 +90,18 @@ class SearchText:
         return hits
 
     def _respelt(self, words: list[str]) -> Iterator[list[str]]:
-        choices = [self._like(word) for word in words]
-        if all(choices):
-            for best in range(max(map(len, choices))):
-                yield [each[min(best, len(each) - 1)] for each in choices]
+        for spelt in islice(product(*map(self._like, words)), _SPELLINGS):
+            yield list(spelt)
 
     def _like(self, word: str) -> list[str]:
-        if f"\n{word}" in self._vocabulary:
-            return [word]
         # Typing errors rarely hit the first letter, and looking at one letter's words is quick.
         start = self._vocabulary.find(f"\n{word[0]}")
         if start < 0:
             return []
         end = self._vocabulary.find(f"\n{chr(ord(word[0]) + 1)}", start)
         near = [each for each in self._vocabulary[start:end].split() if abs(len(each) - len(word)) <= 2]  # noqa: PLR2004
-        return get_close_matches(word, near, n=3, cutoff=_CLOSE)
+        close = get_close_matches(word, near, n=3, cutoff=_CLOSE)
+        return [word, *close] if f"\n{word}" in self._vocabulary else close
 
 
 def _closeness(phrase: str, words: list[str], symbol: str, name: str) -> int:

@@ -182,14 +182,15 @@ def _index(row: _Row, segment: str) -> Listing:
 
 
 def _text(value: str | None, field: str) -> str:
-    text = (value or "").strip()
-    if not text:
+    if not value or value.isspace():
         raise Malformed(field)
-    return text
+    return value
 
 
 def _token(row: _Row) -> str:
-    token = str(row.exchange_token or "").strip()
+    token = row.exchange_token
+    if not isinstance(token, str):
+        token = str(token or "")
     if not token.isdigit():
         raise Malformed("exchange token")
     return token

@@ -81,6 +81,6 @@ def check_subscription(counts: Mapping[FeedMode, int], *, plan: Plan) -> None:
     for mode, count in used.items():
         if count > table[mode]:
             raise SubscriptionLimit(
-                f"Upstox's {plan} plan allows {table[mode]} instruments in mode {mode.value} {how}, this makes {count}; "
-                "subscribe fewer, or in a lighter mode"
+                f"Upstox's {plan} plan allows {table[mode]} instruments in mode {mode.value} {how}, "
+                f"this makes {count}; subscribe fewer, or in a lighter mode"
             )

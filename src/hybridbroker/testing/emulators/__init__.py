@@ -20,7 +20,7 @@ except ImportError as exc:
 from hybridbroker.testing.emulators.base import ReceivedRequest
 from hybridbroker.testing.emulators.dhan import DhanEmulator
 from hybridbroker.testing.emulators.faults import Ending, Fault, Faults
-from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument, listed_from
+from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument, invent, listed_from
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.proxy import TcpProxy
 from hybridbroker.testing.emulators.recording import Recording
@@ -38,5 +38,6 @@ __all__ = [
     "Recording",
     "TcpProxy",
     "UpstoxEmulator",
+    "invent",
     "listed_from",
 ]

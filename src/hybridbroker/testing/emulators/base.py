@@ -92,7 +92,7 @@ class Emulator(ABC):
 
     def drop_connections(self, *, reset: bool = False) -> int:
         """End every open connection, with a TCP reset if asked; return how many there were."""
-        return self._server.drop(reset=reset)
+        return self._server.drop(with_reset=reset)
 
     async def stop(self) -> None:
         """Stop listening and drop every connection; what was traded and subscribed stays known."""
@@ -174,7 +174,7 @@ class Emulator(ABC):
                 await send({"type": "http.response.body", "body": whole[: len(whole) // 2], "more_body": True})
                 self._server.drop(peer)
             case Ending.CLOSE | Ending.RESET:
-                self._server.drop(peer, reset=ending is Ending.RESET)
+                self._server.drop(peer, with_reset=ending is Ending.RESET)
             case Ending.HANG:
                 pass
         while (await receive())["type"] != "http.disconnect":
@@ -184,7 +184,7 @@ class Emulator(ABC):
         """Do ``fault`` to a handshake; False lets the handshake go on."""
         await self._pause(fault.before)
         if fault.ending in {Ending.CLOSE, Ending.RESET}:
-            self._server.drop(peer, reset=fault.ending is Ending.RESET)
+            self._server.drop(peer, with_reset=fault.ending is Ending.RESET)
         elif fault.ending is Ending.ANSWER:
             if fault.status is None:
                 return False

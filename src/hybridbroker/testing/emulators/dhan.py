@@ -262,7 +262,9 @@ class DhanEmulator(Emulator):
     async def _updates(self, websocket: WebSocket) -> None:
         await websocket.accept()
         peer = (websocket.scope["client"][0], websocket.scope["client"][1])
-        socket = OrderSocket(websocket, accepts=self._accepts_login, refuse=lambda: self._server.drop(peer, reset=True))
+        socket = OrderSocket(
+            websocket, accepts=self._accepts_login, refuse=lambda: self._server.drop(peer, with_reset=True)
+        )
         self._sockets.add(socket)
         try:
             await socket.serve()

@@ -11,7 +11,7 @@ import attrs
 from hybridbroker.domain.instrument import Exchange, Instrument, InstrumentKind, Segment
 from hybridbroker.protocols import InstrumentLookup
 
-__all__ = ["LISTED", "ListedInstrument", "listed_from"]
+__all__ = ["LISTED", "ListedInstrument", "invent", "listed_from"]
 
 
 @attrs.frozen
@@ -49,6 +49,14 @@ def listed_from(lookup: InstrumentLookup, instruments: Iterable[Instrument]) -> 
 def _one(lookup: InstrumentLookup, instrument: Instrument) -> ListedInstrument:
     dhan = lookup.key(instrument, "dhan")
     return ListedInstrument(instrument, lookup.key(instrument, "upstox").id, dhan.segment, dhan.id)
+
+
+def invent(count: int) -> tuple[ListedInstrument, ...]:
+    """Return ``count`` shares that do not exist, for tests of breadth."""
+    return tuple(
+        _share(f"TEST{n:04d}", f"Invented {n}", f"INE{n:04d}Z01010", str(900_000 + n), tick="0.05")
+        for n in range(1, count + 1)
+    )
 
 
 def _share(symbol: str, name: str, isin: str, token: str, tick: str = "0.10") -> ListedInstrument:

@@ -266,12 +266,21 @@ class EmulatedMarket:
         Raises:
             ConfigurationError: Not listed, or this market plays a recording.
         """
-        listed = self.by_instrument(instrument)
-        book = self._books.get(listed.upstox_key)
-        if book is None:
-            raise ConfigurationError("a recorded market only plays what was recorded; build one with still()")
+        await self.move_all({instrument: price}, quantity=quantity, seconds=seconds)
+
+    async def move_all(
+        self, prices: Mapping[Instrument | str, float], *, quantity: int = 100, seconds: float = 1.0
+    ) -> None:
+        """Trade several instruments at one instant; as `move`."""
         at_ms = self._now_ms + round(seconds * 1000)
-        await self._do(Step(at_ms, ((listed, book.trade(price, 0 if listed.is_index else quantity, at_ms)),)))
+        updates = []
+        for name, price in prices.items():
+            listed = self.by_instrument(name)
+            book = self._books.get(listed.upstox_key)
+            if book is None:
+                raise ConfigurationError("a recorded market only plays what was recorded; build one with still()")
+            updates.append((listed, book.trade(price, 0 if listed.is_index else quantity, at_ms)))
+        await self._do(Step(at_ms, tuple(updates)))
 
     async def close_session(self) -> None:
         """Close every segment, as at the end of a day."""
@@ -318,11 +327,13 @@ class EmulatedMarket:
         self._today.clear()
 
     def _note(self, key: str, feed: pb.Feed) -> None:
-        before = self._feeds.get(key)
-        self._feeds[key] = feed
         full = feed.fullFeed
         market = full.marketFF if full.HasField("marketFF") else None
         entry = full.indexFF if market is None else market
+        if not entry.HasField("ltpc"):
+            return  # a recorded update of the depth alone is passed on, but is no state to start from
+        before = self._feeds.get(key)
+        self._feeds[key] = feed
         traded = market.vtt - before.fullFeed.marketFF.vtt if market is not None and before is not None else 0
         if market is not None and traded < 0:
             traded = market.vtt  # a new day: the count began again

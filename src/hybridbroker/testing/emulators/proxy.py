@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import Final, Self
 
-from hybridbroker.testing.emulators.server import HOST
+from hybridbroker.testing.emulators.server import HOST, reset
 
 __all__ = ["TcpProxy"]
 
-_RESET: Final = struct.pack("ii", 1, 0)
 _CHUNK: Final = 65_536
 
 
@@ -22,10 +19,10 @@ class _Pair:
         self.writers = (client, server)
         self.tasks: list[asyncio.Task[None]] = []
 
-    def end(self, *, reset: bool) -> None:
+    def end(self, *, with_reset: bool) -> None:
         for writer in self.writers:
-            if reset:
-                _reset(writer)
+            if with_reset:
+                reset(writer.transport)
             else:
                 writer.close()
         for task in self.tasks:
@@ -78,11 +75,11 @@ class TcpProxy:
 
     def cut(self) -> None:
         """End every connection in an orderly way (FIN)."""
-        self._end(reset=False)
+        self._end(with_reset=False)
 
     def reset(self) -> None:
         """Reset every connection (RST)."""
-        self._end(reset=True)
+        self._end(with_reset=True)
 
     def freeze(self) -> None:
         """Forward nothing more, not even the end of a connection: every socket is half-open."""
@@ -96,9 +93,9 @@ class TcpProxy:
         """Reset new connections as soon as they are made; ``refusing=False`` accepts again."""
         self._refusing = refusing
 
-    def _end(self, *, reset: bool) -> None:
+    def _end(self, *, with_reset: bool) -> None:
         for pair in tuple(self._pairs):
-            pair.end(reset=reset)
+            pair.end(with_reset=with_reset)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -107,7 +104,7 @@ class TcpProxy:
                 raise ConnectionRefusedError
             upstream_reader, upstream_writer = await asyncio.open_connection(HOST, self.target_port)
         except OSError:
-            _reset(writer)
+            reset(writer.transport)
             return
         pair = _Pair(writer, upstream_writer)
         loop = asyncio.get_running_loop()
@@ -118,7 +115,7 @@ class TcpProxy:
         self._pairs.add(pair)
         await asyncio.wait(pair.tasks)
         self._pairs.discard(pair)
-        pair.end(reset=False)
+        pair.end(with_reset=False)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -131,11 +128,6 @@ class TcpProxy:
             await self._open.wait()
             writer.write_eof()
         except ConnectionResetError:
-            _reset(writer)
+            reset(writer.transport)
         except OSError:
             writer.transport.abort()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    writer.transport.abort()

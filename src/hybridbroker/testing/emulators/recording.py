@@ -11,7 +11,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from hybridbroker.clock import IST, to_epoch_ms
+from hybridbroker.clock import IST, from_epoch_ms, to_epoch_ms
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.candles import read_text
@@ -72,10 +72,13 @@ class Recording:
         """Play the entries of ``listed`` (by Upstox key) as they are.
 
         Other instruments are passed over, and so are recorded ``market_info`` messages.
+
+        Raises:
+            ConfigurationError: An entry is not of mode full, found when its turn comes.
         """
         for at_ms, line in self._lines:
             entries = line.feeds or ({line.key: {"fullFeed": msgspec.json.decode(line.full)}} if line.key else {})
-            updates = tuple((listed[key], _feed(entry)) for key, entry in entries.items() if key in listed)
+            updates = tuple((listed[key], _feed(key, entry, at_ms)) for key, entry in entries.items() if key in listed)
             if updates:
                 yield Step(at_ms, updates)
         yield Step(self._lines[-1][0], status=pb.NORMAL_CLOSE)
@@ -101,8 +104,13 @@ def _read_lines(path: Path) -> Iterator[tuple[int, _Line]]:
 _INTEGERS: Final = frozenset({"ltt", "ltq", "vtt", "bidQ", "askQ", "vol", "ts", "ieq", "iiqTotal", "iiqM"})
 
 
-def _feed(entry: Mapping[str, Any]) -> pb.Feed:
-    return pb.Feed(fullFeed=_plain(entry["fullFeed"]), requestMode=pb.full_d5)
+def _feed(key: str, entry: Mapping[str, Any], at_ms: int) -> pb.Feed:
+    try:
+        return pb.Feed(fullFeed=_plain(entry["fullFeed"]), requestMode=pb.full_d5)
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise ConfigurationError(
+            f"the recorded entry of {key} at {from_epoch_ms(at_ms)} is none of mode full ({exc}); cut it out"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import Any, Final
+import sys
+from typing import Any, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-__all__ = ["HOST", "LoopbackServer", "Peer"]
+__all__ = ["HOST", "LoopbackServer", "Peer", "reset"]
 
 HOST: Final = "127.0.0.1"
-_RESET: Final = struct.pack("ii", 1, 0)
+_LINGER: Final = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _GRACE: Final = 2.0
 
 Peer = tuple[str, int]
@@ -50,7 +51,8 @@ class LoopbackServer:
 
     async def start(self) -> None:
         """Listen; the second time on the same port as the first."""
-        listener = socket.socket()
+        # The protocol is named since asyncio turns Nagle's algorithm off only where it says TCP: 40 ms an order.
+        listener = socket.socket(proto=socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, self.port))
         self.port = listener.getsockname()[1]
@@ -79,10 +81,10 @@ class LoopbackServer:
         """Return how many connections are open now."""
         return len(self._server.server_state.connections) if self._server else 0
 
-    def drop(self, peer: Peer | None = None, *, reset: bool = False) -> int:
+    def drop(self, peer: Peer | None = None, *, with_reset: bool = False) -> int:
         """End the connection of ``peer``, or all of them; return how many there were.
 
-        With ``reset`` the client gets a TCP reset, otherwise an orderly end.
+        With ``with_reset`` the client gets a TCP reset, otherwise an orderly end.
         """
         dropped = 0
         connections: tuple[Any, ...] = tuple(self._server.server_state.connections) if self._server else ()
@@ -90,10 +92,14 @@ class LoopbackServer:
             if peer is not None and connection.client != peer:
                 continue
             dropped += 1
-            transport = connection.transport
-            if reset:
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                transport.abort()
+            if with_reset:
+                reset(connection.transport)
             else:
-                transport.close()
+                connection.transport.close()
         return dropped
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """End a connection with a TCP reset instead of an orderly end."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
+    cast("asyncio.WriteTransport", transport).abort()

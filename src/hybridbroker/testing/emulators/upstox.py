@@ -120,6 +120,12 @@ class UpstoxEmulator(Emulator):
             each.put(frame)
             await each.drained()
 
+    async def send_feeds(self, feeds: Mapping[str, pb.Feed], *, snapshot: bool = False) -> None:
+        """Send entries as they are, whole or partial, to every feed socket, subscribed or not."""
+        entries = list(feeds.items())
+        for frame in feed_frames(entries, at_ms=self.market.now_ms, snapshot=snapshot, batch=self.batch):
+            await self.send_raw(frame)
+
     async def close_feeds(self, code: int = 1000) -> None:
         """Close every feed socket with a close frame."""
         for each in tuple(self._sockets):

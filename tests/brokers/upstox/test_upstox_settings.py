@@ -1,0 +1,70 @@
+"""UpstoxSettings: read from the environment, complete or refused, silent about the token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from hybridbroker.brokers.upstox.settings import UpstoxSettings, read_settings
+from hybridbroker.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("ACCESS_TOKEN", "BASE_URL", "ORDER_URL", "PLAN"):
+        monkeypatch.delenv(f"UPSTOX_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_missing_token_names_the_variable_and_where_to_get_one() -> None:
+    with pytest.raises(ConfigurationError, match=r"UPSTOX_ACCESS_TOKEN.*account\.upstox\.com"):
+        read_settings()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTOX_ACCESS_TOKEN", "  secret-token\n")
+    monkeypatch.setenv("UPSTOX_PLAN", "plus")
+
+    settings = read_settings()
+
+    assert settings.access_token.get_secret_value() == "secret-token"
+    assert settings.plan == "plus"
+    assert settings.base_url == "https://api.upstox.com"
+    assert settings.order_url == "https://api-hft.upstox.com"
+
+
+def test_settings_come_from_a_dotenv_file_that_the_other_broker_shares(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("UPSTOX_ACCESS_TOKEN=from-file\nDHAN_CLIENT_ID=1\n")
+
+    assert read_settings().access_token.get_secret_value() == "from-file"
+
+
+@pytest.mark.parametrize("token", ["two words", "sm\u00e4rt"])
+def test_a_token_that_was_pasted_wrongly_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("UPSTOX_ACCESS_TOKEN", token)
+
+    with pytest.raises(ConfigurationError, match="UPSTOX_ACCESS_TOKEN: .*paste it again") as caught:
+        read_settings()
+
+    assert token not in str(caught.value)
+
+
+def test_an_unknown_plan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTOX_ACCESS_TOKEN", "t")
+    monkeypatch.setenv("UPSTOX_PLAN", "gold")
+
+    with pytest.raises(ConfigurationError, match="UPSTOX_PLAN"):
+        read_settings()
+
+
+def test_the_token_shows_nowhere() -> None:
+    settings = UpstoxSettings(access_token="very-secret")
+
+    with pytest.raises(ValidationError) as caught:
+        UpstoxSettings(access_token="very-secret", plan="gold")
+
+    assert "very-secret" not in repr(settings)
+    assert "very-secret" not in str(settings.model_dump())
+    assert "very-secret" not in str(caught.value)
