@@ -20,7 +20,10 @@ from hybridbroker.protocols import Broker, MarketData
 if TYPE_CHECKING:
     from hybridbroker.simulation.charges import ChargeSchedule
 
-__all__ = ["PAPER", "Session", "connect"]
+__all__ = ["BUILTIN", "PAPER", "Session", "connect", "open_registry"]
+
+BUILTIN = "builtin"
+"""Names the handful of large NSE shares that come with the package, in place of a registry file."""
 
 PAPER = "paper"
 """Name of the simulated broker: the default, so that nobody trades by accident."""
@@ -56,7 +59,8 @@ async def connect(
         broker: ``"paper"`` (simulated, the default), the name of an installed broker (real
             orders, real money), or a `Broker` that the caller has entered.
         instruments: A registry, the path of one built by ``hybridbroker instruments build``,
-            or None for today's, downloaded when needed.
+            ``"builtin"`` for the handful that comes with the package, or None for today's,
+            downloaded when needed.
         settings: Settings objects by broker name; a broker not named reads its environment
             variables and ``.env``.
         cash: Rupees the paper broker starts with.
@@ -69,7 +73,7 @@ async def connect(
         ConfigurationError: An unknown broker, or one that lacks the ability asked of it.
     """
     clock = clock or SystemClock()
-    registry = await _registry(instruments)
+    registry = await open_registry(instruments)
     given = settings or {}
 
     def context(name: str) -> OpenContext:
@@ -93,11 +97,14 @@ async def connect(
         yield Session(data=source, broker=taker, instruments=registry, clock=clock, notifier=notifier or LogNotifier())
 
 
-async def _registry(instruments: InstrumentRegistry | Path | str | None) -> InstrumentRegistry:
+async def open_registry(instruments: InstrumentRegistry | Path | str | None) -> InstrumentRegistry:
+    """Return a ready registry, the one at a path, the handful called ``builtin``, or (None) today's."""
     if isinstance(instruments, InstrumentRegistry):
         return instruments
     if instruments is None:
         return await InstrumentRegistry.load()
+    if str(instruments) == BUILTIN:
+        return InstrumentRegistry.builtin()
     return InstrumentRegistry.open(Path(instruments))
 
 

@@ -5,20 +5,41 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from hybridbroker import cli
+
+
+class Done(NamedTuple):
+    returncode: object
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
 ORDER = "order buy NSE:RELIANCE 1 --instruments builtin"
 CUT_OFF = gzip.compress(b'{"status":"success","data":{"candles":[' + b" " * 9000)[:40]
 
 
-def hybridbroker(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hybridbroker", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture
+def hybridbroker(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command, run in this process."""
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["hybridbroker", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        told = capsys.readouterr()
+        return Done(returncode=end.value.code, stdout=told.out, stderr=told.err)
+
+    return run
 
 
-def assert_one_clear_line(done: subprocess.CompletedProcess[str], fix: str) -> None:
+def assert_one_clear_line(done: Done, fix: str) -> None:
     assert done.returncode == 2, done.stderr
     assert fix in done.stderr
     assert "Traceback" not in done.stderr
@@ -45,11 +66,13 @@ def assert_one_clear_line(done: subprocess.CompletedProcess[str], fix: str) -> N
         ("watch NSE:RELIANCE --data dhan --instruments builtin", "market data"),
     ],
 )
-def test_mistake_is_one_line_with_the_fix(line: str, fix: str) -> None:
+def test_mistake_is_one_line_with_the_fix(hybridbroker: Command, line: str, fix: str) -> None:
     assert_one_clear_line(hybridbroker(*line.split()), fix)
 
 
-def test_watch_without_a_token_names_the_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_watch_without_a_token_names_the_variable(
+    hybridbroker: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("UPSTOX_ACCESS_TOKEN", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -68,7 +91,9 @@ def test_watch_without_a_token_names_the_variable(monkeypatch: pytest.MonkeyPatc
         pytest.param("day.json", b"", id="empty"),
     ],
 )
-def test_unreadable_day_is_one_line_that_names_the_file(tmp_path: Path, option: str, name: str, content: bytes) -> None:
+def test_unreadable_day_is_one_line_that_names_the_file(
+    hybridbroker: Command, tmp_path: Path, option: str, name: str, content: bytes
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
 
@@ -76,7 +101,7 @@ def test_unreadable_day_is_one_line_that_names_the_file(tmp_path: Path, option: 
 
 
 @pytest.mark.parametrize("command", ["demo", "watch", "order", "brokers", "emulate"])
-def test_every_command_has_help_with_an_example(command: str) -> None:
+def test_every_command_has_help_with_an_example(hybridbroker: Command, command: str) -> None:
     done = hybridbroker(command, "--help")
 
     assert done.returncode == 0
@@ -84,8 +109,16 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert "Example" in done.stdout
 
 
-def test_a_checked_order_is_shown_and_not_sent() -> None:
+def test_a_checked_order_is_shown_and_not_sent(hybridbroker: Command) -> None:
     done = hybridbroker(*ORDER.split(), "--price", "1405.50")
 
     assert done.returncode == 0
     assert "checked, not sent" in done.stdout
+
+
+def test_a_mistake_shows_no_traceback_in_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "hybridbroker", "order", "buy", "NSE:NOPE", "1", "--price", "1", "--instruments"]
+
+    done = subprocess.run([*command, "builtin"], capture_output=True, text=True, timeout=60, check=False)
+
+    assert_one_clear_line(Done(done.returncode, done.stdout, done.stderr), "NSE:NOPE")

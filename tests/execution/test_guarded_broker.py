@@ -397,7 +397,6 @@ async def test_the_kill_switch_stays_thrown_across_a_restart_until_released(open
     assert order.is_open
 
 
-
 async def test_a_file_throws_the_kill_switch(open_guard: Open, tmp_path: Path) -> None:
     async with open_guard() as guard:
         (tmp_path / "fake.kill").touch()

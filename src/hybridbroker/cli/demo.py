@@ -81,9 +81,9 @@ async def _demo(
     from rich.live import Live
 
     from hybridbroker.cli.demo_day import DemoDay, load_bot, play_day
-    from hybridbroker.cli.options import open_registry
+    from hybridbroker.session import BUILTIN, open_registry
 
-    registry = await open_registry(instruments or Path("builtin"))
+    registry = await open_registry(instruments or BUILTIN)
     traded, market = _market(registry, candles=candles, ticks=ticks, instrument=instrument, seed=seed)
     day = DemoDay(
         instrument=traded,

@@ -42,7 +42,7 @@ def gauntlet(
     logging.getLogger("hybridbroker").setLevel(logging.CRITICAL)
     rows, deaths = asyncio.run(_run(wanted, kills, seed))
     if as_json:
-        report = {"rows": [_as_json(row) for row in rows], "kills": deaths.as_json() if deaths else None}
+        report = {"rows": [_as_json(row) for row in rows], **({"kills": deaths.as_json()} if deaths else {})}
         print(json.dumps(report))
     else:
         _print(rows, deaths)

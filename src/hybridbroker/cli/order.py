@@ -71,7 +71,7 @@ async def _order(
     data: str,
     broker: str,
 ) -> None:
-    from hybridbroker.cli.options import open_registry
+    from hybridbroker.session import open_registry
 
     registry = await open_registry(instruments)
     kind: type[OrderRequest]

@@ -45,8 +45,7 @@ async def _watch(
     from rich.console import Console
     from rich.live import Live
 
-    from hybridbroker.cli.options import open_registry
-    from hybridbroker.session import connect
+    from hybridbroker.session import connect, open_registry
 
     registry = await open_registry(instruments)
     wanted = [registry[name] for name in names]

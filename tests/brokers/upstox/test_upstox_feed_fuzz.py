@@ -156,7 +156,7 @@ def test_any_bytes_are_survived_and_counted(noise: bytes) -> None:
 
 
 @given(text=st.text(max_size=200))
-@example(text="[" * 200_000)
+@example(text="[" * 5000)
 @example(text="null")
 @example(text='{"status": ["failed"]}')
 def test_any_text_is_survived_and_counted(text: str) -> None:

@@ -43,6 +43,10 @@ _COMPACT: Final = (
 """The same in the compact layout, in the same order; it has no ISIN and no underlying."""
 _FREEZE: Final = "SM_FREEZE_QTY"
 """Newer and undocumented; used where it is there."""
+_SHAPE: Final = (
+    "UNDERLYING_SYMBOL", "INSTRUMENT", "UNDERLYING_SECURITY_ID", "LOT_SIZE", "TICK_SIZE", _FREEZE, "SM_EXPIRY_DATE",
+    "OPTION_TYPE",
+)  # fmt: skip
 
 _NAME: Final = "dhan"
 _CASH: Final = {("NSE", "E"): ("NSE_EQ", Exchange.NSE), ("BSE", "E"): ("BSE_EQ", Exchange.BSE)}
@@ -53,7 +57,7 @@ _KINDS: Final = {"ES": InstrumentKind.EQUITY, "ETF": InstrumentKind.ETF} | dict.
     ("CB", "DBT", "DEB", "GB", "PTC", "TB"), InstrumentKind.DEBT
 )
 _MISSHAPEN: Final = ("(unreadable)", "row")
-_TEST: Final = "test symbol"
+_TEST: Final = "NSETEST"
 _NO_TICK: Final = Decimal("0.05")
 _NOTHING: Final = frozenset({"", "NA", "0"})
 _CONTRACT: Final = re.compile(r"(?P<underlying>.+)-[A-Z][a-z]{2}\d{4}-(?:FUT|[\d.]+-(?:CE|PE))")
@@ -72,11 +76,11 @@ class DhanListings:
     def read(self, files: Sequence[Path], *, published: date | None = None) -> Listings:
         """Read CSV masters; a compact file beside a detailed one only lends it missing tickers."""
         tables = [_open(path) for path in files]
-        detailed = [table for table in tables if table.layout is _DETAILED]
+        detailed = [table for table in tables if not table.compact]
         lent: dict[tuple[str, ...], str] = {}
         if detailed:
             for table in tables:
-                if table.layout is _COMPACT:
+                if table.compact:
                     lent.update(_tickers(table))
         reader = _Reader(tickers=lent)
         for table in detailed or tables:
@@ -101,11 +105,16 @@ def listings() -> ListingSource:
 @attrs.frozen
 class _Table:
     path: Path
-    layout: tuple[str, ...]
     columns: int
-    pick: Callable[[list[str]], tuple[str, ...]]
+    compact: bool
     place: Callable[[list[str]], tuple[str, ...]]
     """Exchange and segment of a row."""
+    pick: Callable[[list[str]], tuple[str, ...]]
+    """All columns of the layout."""
+    contract: Callable[[list[str]], tuple[str, ...]]
+    """Id and strike of a derivative: what tells it from its neighbours."""
+    shape: Callable[[list[str]], tuple[str, ...]]
+    """What it has in common with them."""
     rows: Iterator[list[str]]
 
 
@@ -115,20 +124,32 @@ def _open(path: Path) -> _Table:
     first = text.readline()
     delimiter = "\t" if first.count("\t") > first.count(",") else ","
     header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    layout = _COMPACT if "SEM_SMST_SECURITY_ID" in header else _DETAILED
+    compact = "SEM_SMST_SECURITY_ID" in header
+    layout = _COMPACT if compact else _DETAILED
     missing = [name for name in layout if name not in header]
     if len(missing) == len(layout):
         raise ConfigurationError(f"{path}: not Dhan's instrument file but {what_it_is(body)}; get {DETAILED_URL}")
     if missing:
         raise ConfigurationError(f"{path}: the columns {', '.join(missing)} are missing; download it again")
-    wanted = [header.index(name) for name in layout]
     # What a layout lacks is read from one more, empty, column that each row is given.
-    wanted += [len(header)] * (len(_DETAILED) - len(layout))
-    wanted.append(header.index(_FREEZE) if _FREEZE in header else len(header))
+    at = dict.fromkeys(_DETAILED, len(header)) | dict(zip(_DETAILED, map(header.index, layout), strict=False))
+    at[_FREEZE] = header.index(_FREEZE) if _FREEZE in header else len(header)
+
+    def columns(*names: str) -> Callable[[list[str]], tuple[str, ...]]:
+        return itemgetter(*(at[name] for name in names))
+
     # Without a quote in the file, splitting is what csv.reader does, at half the time.
     plain = b'"' not in body
-    rows = (line[:-1].split(delimiter) for line in text) if plain else csv.reader(text, delimiter=delimiter)
-    return _Table(path, layout, len(header), itemgetter(*wanted), itemgetter(*wanted[:2]), iter(rows))
+    return _Table(
+        path=path,
+        columns=len(header),
+        compact=compact,
+        place=columns(*_DETAILED[:2]),
+        pick=columns(*_DETAILED, _FREEZE),
+        contract=columns("SECURITY_ID", "STRIKE_PRICE"),
+        shape=columns(*_SHAPE),
+        rows=(line[:-1].split(delimiter) for line in text) if plain else csv.reader(text, delimiter=delimiter),
+    )
 
 
 def _tickers(table: _Table) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -137,6 +158,19 @@ def _tickers(table: _Table) -> Iterator[tuple[tuple[str, ...], str]]:
             row.append("")
             fields = table.pick(row)
             yield fields[:3], fields[13]
+
+
+@attrs.frozen
+class _Shape:
+    """What all strikes of one expiry have in common."""
+
+    kind: InstrumentKind
+    symbol: str
+    lot_size: int
+    tick_size: Decimal
+    freeze_quantity: int | None
+    expiry: date
+    right: OptionRight | None
 
 
 class _Reader:
@@ -148,18 +182,15 @@ class _Reader:
         self.skipped: Counter[str] = Counter()
         self.underlying_ids: dict[tuple[Exchange, str], BrokerKey] = {}
         self._tickers = tickers
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
 
     def read(self, table: _Table) -> None:
-        readers: dict[tuple[str, ...], Callable[[tuple[str, ...]], None]] = {}
-        for kinds, read in (
-            (_CASH, self._cash),
-            (_DERIVATIVES, self._contract if table.layout is _COMPACT else self._derivative),
-            (_INDICES, self._index),
-        ):
-            readers |= {where: partial(read, *names) for where, names in kinds.items()}
+        readers: dict[tuple[str, ...], Callable[[list[str]], None]] = {}
+        for kinds, read in ((_CASH, self._cash), (_DERIVATIVES, self._derivative), (_INDICES, self._index)):
+            readers |= {where: partial(read, table, *names) for where, names in kinds.items()}
         places: Counter[tuple[str, ...]] = Counter()
         malformed = 0
-        columns, pick, place = table.columns, table.pick, table.place
+        columns, place = table.columns, table.place
         try:
             for row in table.rows:
                 try:
@@ -167,7 +198,7 @@ class _Reader:
                     places[where] += 1
                     if (read_row := readers.get(where)) is not None:
                         row.append("")
-                        read_row(pick(row))
+                        read_row(row)
                 except Malformed as exc:
                     self.skipped[f"malformed: {exc}"] += 1
                     malformed += 1
@@ -186,25 +217,22 @@ class _Reader:
                 malformed += count
         refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=places.total())
 
-    def _contract(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
-        # The compact layout names the underlying only inside the contract's name, and the
-        # underlying may hold a hyphen itself (BAJAJ-AUTO).
-        contract = _CONTRACT.fullmatch(fields[13])
-        symbol = contract["underlying"] if contract else ""
-        self._derivative(segment, exchange, (*fields[:13], symbol, *fields[14:]))
-
-    def _derivative(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
-        _, _, native, instrument, _, _, lot, expiry, strike, side, tick, _, _, symbol, underlying_id, _, freeze = fields
-        if "NSETEST" in symbol:
-            self.skipped[_TEST] += 1
-            return
+    def _derivative(self, table: _Table, segment: str, exchange: Exchange, row: list[str]) -> None:
+        native, strike = table.contract(row)
+        common = table.shape(row)
+        if table.compact:
+            # Only the contract's name says what it is on, and that may hold a hyphen itself (BAJAJ-AUTO).
+            named = _CONTRACT.fullmatch(common[0])
+            common = (named["underlying"] if named else "", *common[1:])
         if not native.isdigit():
             raise Malformed("security id")
-        if symbol in _NOTHING:
-            raise Malformed("underlying symbol")
-        right = _RIGHTS.get(side)
-        if not instrument.startswith("FUT" if right is None else "OPT"):
-            raise Malformed("option type")
+        shape = self._shapes.get(common)
+        if shape is None:
+            if _TEST in common[0]:
+                self.skipped["test symbol"] += 1
+                return
+            shape = self._shapes[common] = _shape(common)
+            self._note_underlying(segment, exchange, common)
         self.rows.append(
             Listing(
                 _NAME,
@@ -212,27 +240,31 @@ class _Reader:
                 native,
                 native,
                 exchange,
-                InstrumentKind.FUTURE if right is None else InstrumentKind.OPTION,
-                symbol,
+                shape.kind,
+                shape.symbol,
                 "",
                 None,
                 None,
-                units(lot),
-                paise(tick),
-                units(freeze, "freeze quantity") if freeze not in _NOTHING else None,
-                day(expiry),
-                None if right is None else positive(strike, "strike"),
-                right,
+                shape.lot_size,
+                shape.tick_size,
+                shape.freeze_quantity,
+                shape.expiry,
+                None if shape.right is None else positive(strike, "strike"),
+                shape.right,
             )
         )
-        if instrument[3:] == "IDX" and (exchange, symbol) not in self.underlying_ids and underlying_id not in _NOTHING:
-            key = BrokerKey(broker=_NAME, segment=f"{segment}/underlying", id=underlying_id)
-            self.underlying_ids[exchange, symbol] = key
 
-    def _cash(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
+    def _note_underlying(self, segment: str, exchange: Exchange, common: tuple[str, ...]) -> None:
+        symbol, instrument, underlying_id = common[:3]
+        if instrument.endswith("IDX") and underlying_id not in _NOTHING:
+            key = BrokerKey(broker=_NAME, segment=f"{segment}/underlying", id=underlying_id)
+            self.underlying_ids.setdefault((exchange, symbol), key)
+
+    def _cash(self, table: _Table, segment: str, exchange: Exchange, row: list[str]) -> None:
+        fields = table.pick(row)
         _, _, native, _, kind, series, lot, _, _, _, tick, name, _, ticker, _, isin, _ = fields
-        if "NSETEST" in ticker or isin.startswith("DUMMY"):
-            self.skipped[_TEST] += 1
+        if _TEST in ticker or isin.startswith("DUMMY"):
+            self.skipped["test symbol"] += 1
             return
         if not native.isdigit():
             raise Malformed("security id")
@@ -261,8 +293,8 @@ class _Reader:
             )
         )
 
-    def _index(self, segment: str, exchange: Exchange, fields: tuple[str, ...]) -> None:
-        _, _, native, _, _, _, _, _, _, _, tick, name, display, symbol, _, _, _ = fields
+    def _index(self, table: _Table, segment: str, exchange: Exchange, row: list[str]) -> None:
+        _, _, native, _, _, _, _, _, _, _, tick, name, display, symbol, _, _, _ = table.pick(row)
         names = tuple(dict.fromkeys(each for each in (display, name, symbol) if each not in _NOTHING))
         if not names or not native.isdigit():
             raise Malformed("index")
@@ -275,6 +307,24 @@ class _Reader:
                 tick_size=step, also_called=names,
             )
         )  # fmt: skip
+
+
+def _shape(common: tuple[str, ...]) -> _Shape:
+    symbol, instrument, _, lot, tick, freeze, expiry, side = common
+    if symbol in _NOTHING:
+        raise Malformed("underlying symbol")
+    right = _RIGHTS.get(side)
+    if not instrument.startswith("FUT" if right is None else "OPT"):
+        raise Malformed("option type")
+    return _Shape(
+        InstrumentKind.FUTURE if right is None else InstrumentKind.OPTION,
+        symbol,
+        units(lot),
+        paise(tick),
+        None if freeze in _NOTHING else units(freeze, "freeze quantity"),
+        day(expiry),
+        right,
+    )
 
 
 def _is_place(where: tuple[str, ...]) -> bool:

@@ -36,7 +36,7 @@ _cut: Final = pb.FeedFrame.FromString
 _parse: Final = pb.Feed.FromString
 _new: Final = object.__new__
 _INFINITE: Final = math.inf
-_REFUSALS: Final = frozenset({"failed", "error"})
+_REFUSALS: Final = ("failed", "error")
 _SNAPSHOT: Final = int(pb.initial_feed)
 _LIVE: Final = int(pb.live_feed)
 _PHASES: Final = {number: name for name, number in pb.MarketStatus.items()}
@@ -202,7 +202,7 @@ class FeedDecoder:
         self.skipped["text frame"] += 1
         try:
             told = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             told = None
         if isinstance(told, dict) and (told.get("status") in _REFUSALS or "error" in told):
             self.skipped["refused request"] += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,9 @@ _FUND_GROUPS: Final = frozenset({"EQ", "BE", "A", "B", "E"})
 _IST_MS: Final = 19_800_000
 _DAY_MS: Final = 86_400_000
 _EPOCH: Final = date(1970, 1, 1).toordinal()
+
+
+_Number = int | float | str | None
 
 
 class _Row(msgspec.Struct, gc=False):
@@ -148,25 +152,44 @@ def _derivative(row: _Row, segment: str) -> Listing:
     token = _token(row)
     if row.instrument_key != f"{segment}|{token}":
         raise Malformed("instrument key is not the token's")
-    right = _RIGHTS.get(row.instrument_type or "")
-    if right is None and row.instrument_type != "FUT":
-        raise Malformed("instrument type")
+    kind, symbol, lot, tick, freeze, expiry, right = _shape(
+        row.instrument_type, row.underlying_symbol, row.lot_size, row.tick_size, row.freeze_quantity, row.expiry
+    )
     return Listing(
         _NAME,
         segment,
         row.instrument_key,
         token,
         _DERIVATIVES[segment],
-        InstrumentKind.FUTURE if right is None else InstrumentKind.OPTION,
-        _text(row.underlying_symbol, "underlying symbol"),
+        kind,
+        symbol,
         "",
         None,
         None,
-        units(row.lot_size or 0),
-        paise(row.tick_size or 0),
-        units(row.freeze_quantity, "freeze quantity") if row.freeze_quantity else None,
-        _expiry(row.expiry),
+        lot,
+        tick,
+        freeze,
+        expiry,
         None if right is None else positive(row.strike_price or 0, "strike"),
+        right,
+    )
+
+
+@lru_cache(maxsize=20_000)
+def _shape(  # noqa: PLR0917 - a key of the cache
+    type_: str | None, symbol: str | None, lot: _Number, tick: _Number, freeze: _Number, expiry: int | str | None
+) -> tuple[InstrumentKind, str, int, Decimal, int | None, date, OptionRight | None]:
+    """Read what all strikes of one expiry have in common."""
+    right = _RIGHTS.get(type_ or "")
+    if right is None and type_ != "FUT":
+        raise Malformed("instrument type")
+    return (
+        InstrumentKind.FUTURE if right is None else InstrumentKind.OPTION,
+        _text(symbol, "underlying symbol"),
+        units(lot or 0),
+        paise(tick or 0),
+        units(freeze, "freeze quantity") if freeze else None,
+        _expiry(expiry),
         right,
     )
 
@@ -196,7 +219,6 @@ def _token(row: _Row) -> str:
     return token
 
 
-@lru_cache(maxsize=2_000)
 def _expiry(value: int | str | None) -> date:
     # Epoch milliseconds at 23:59:59 IST: the IST day is taken arithmetically, since a machine
     # east of India that used its own zone would read the next one.

@@ -11,7 +11,7 @@ import attrs
 
 from hybridbroker.brokers.upstox import wire
 from hybridbroker.clock import IST
-from hybridbroker.domain.instrument import Instrument
+from hybridbroker.domain.instrument import Instrument, InstrumentKind
 from hybridbroker.domain.market import Candles, Depth, DepthLevel, FeedMode, Interval, MarketPhase, Quote
 
 __all__ = [
@@ -154,7 +154,7 @@ def quote_from_wire(
         last_price=last,
         as_of=as_of,
         previous_close=(ltp.cp if ltp else None) or (full.prev_close_price if full else None) or None,
-        volume=_known(full.volume if full else None, ltp.volume if ltp else None),
+        volume=None if instrument.kind is InstrumentKind.INDEX else _volume(full, ltp),
         last_quantity=(ltp.ltq if ltp else None) or None,
         open=day.open or None,
         high=day.high or None,
@@ -165,8 +165,8 @@ def quote_from_wire(
     )
 
 
-def _known(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
+def _volume(*quotes: wire.FullQuote | wire.LtpQuote | None) -> int | None:
+    return next((each.volume for each in quotes if each is not None and each.volume is not None), None)
 
 
 def _depth(book: wire.Book) -> Depth:
