@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
-from _market import CLIENT_ID, HOST, KEY, SECURITY_ID, TICK, pin
+from _market import CLIENT_ID, HOST, KEY, SECURITY_ID, TICK
 
 from hybridbroker.clock import SystemClock
 from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument, InstrumentKind, Segment
@@ -34,6 +34,7 @@ _KEYS = {
     "dhan": BrokerKey(broker="dhan", segment="NSE_EQ", id=SECURITY_ID),
 }
 _ENOUGH = 100_000
+"""Orders in each window, more than any run places; memory is set aside for as many."""
 
 
 class OneInstrument:
@@ -52,7 +53,6 @@ class OneInstrument:
 
 def ours(port: int) -> None:
     """Stream from `UpstoxMarketData`, trade with `DhanBroker`; its order limits raised, no journal in between."""
-    pin(1)
     asyncio.run(_ours(port))
 
 
@@ -91,7 +91,6 @@ def vendors_are_installed() -> bool:
 
 def vendors(port: int) -> None:
     """Stream with Upstox's own client, trade with Dhan's; only their addresses are replaced."""
-    pin(1)
     import upstox_client
     import websocket
     from dhanhq import DhanContext, dhanhq
@@ -127,7 +126,6 @@ def vendors(port: int) -> None:
 
 def floor(port: int) -> None:
     """Read the frame and write a prebuilt order on raw asyncio streams: what no library can do without."""
-    pin(1)
     asyncio.run(_floor(port))
 
 

@@ -1,7 +1,8 @@
 """The loopback market of ``tick_to_order.py``: one feed frame out, one order in, both stamped by one clock.
 
-Raw asyncio, so that next to nothing of what is measured is the server's: it speaks as much
-WebSocket and HTTP/1.1 as the clients need, and turns its loop without sleeping while it measures.
+Raw asyncio, so that little of what is measured is the server's: it speaks as much WebSocket and
+HTTP/1.1 as the clients need. Its own wake-up is in every client's figures, which pulls ratios
+a little towards 1; a loop that spins instead starves the clients as soon as a machine is busy.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ import base64
 import gc
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from decimal import Decimal
 from functools import cache
 from multiprocessing.connection import Connection
@@ -50,17 +49,8 @@ class Round:
     loops: int
 
 
-def pin(cpu: int) -> None:
-    """Keep this process on the ``cpu``-th of its processors, where it has several and the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        if len(allowed) > 1:
-            os.sched_setaffinity(0, {allowed[cpu]})
-
-
 def serve(control: Connection) -> None:
     """Run the market of this process: send the port, then a list of nanoseconds, or a fault's words, per `Round`."""
-    pin(0)
     gc.disable()
     try:
         asyncio.run(_serve(control))
@@ -94,8 +84,7 @@ class Market:
         """Return nanoseconds from each frame's sending to its order's last byte, once the client listens."""
         feed = await self._feed(task.client)
         frames = _frames(task.instruments)
-        with _awake():
-            return [await self._loop(feed, *frames[each % len(frames)]) for each in range(task.loops)]
+        return [await self._loop(feed, *frames[each % len(frames)]) for each in range(task.loops)]
 
     def listens(self, client: str, feed: asyncio.Transport) -> None:
         """Note that ``client`` has subscribed."""
@@ -134,22 +123,6 @@ class Market:
         self._order = None
         _check(body, price)
         return arrived - sent
-
-
-@contextmanager
-def _awake() -> Iterator[None]:
-    """Keep the loop turning, so that no wake-up of this process is measured; pointless on one processor."""
-    loop, going = asyncio.get_running_loop(), (os.cpu_count() or 1) > 1
-
-    def turn() -> None:
-        if going:
-            loop.call_soon(turn)
-
-    turn()
-    try:
-        yield
-    finally:
-        going = False
 
 
 def _check(body: bytes, price: Decimal) -> None:

@@ -7,8 +7,10 @@
 The market is a process of its own that sends one protobuf frame, waits for the order, checks its
 price against the tick and acknowledges it; it alone reads the clock. Beside ours run the two
 vendors' own clients together, and a floor of raw asyncio streams. All take turns in one run, so
-ratios carry over to another machine; microseconds do not. Loopback hides the network: this is
-the client's own share of an order's latency, and no claim about how fast an order is.
+ratios carry over to another machine; microseconds do not. Run it on an idle machine: where
+others compete for the processors, waiting for a turn drowns what is measured and ratios tend
+to 1. Loopback hides the network: this is the client's own share of an order's latency, and no
+claim about how fast an order is.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from typing import Any
 
 from _clients import floor, ours, vendors, vendors_are_installed
@@ -27,17 +31,20 @@ from _market import Round, serve
 
 BARS = {1: 1.2, 50: 5.0}
 """Least p50 of the vendors' clients divided by ours, by instruments a frame."""
+CLIENTS: Mapping[str, Callable[[int], None]] = {"ours": ours, "vendors": vendors, "floor": floor}
 CONDITIONS = (
     "ours: order rate limits raised, order journal off",
-    "feed in mode full, one instrument subscribed; no TLS; market and clients on processors of their own where possible",
+    "feed in mode full, one instrument subscribed, every frame with a new price; plain HTTP and WebSocket, no TLS",
 )
-CLIENTS: Mapping[str, Callable[[int], None]] = {"ours": ours, "vendors": vendors, "floor": floor}
+SKIPPED = "skipped: upstox-python-sdk and dhanhq are not both installed, so ours is compared with the floor alone"
 
 _WARM_UP = 30
 _PATIENCE = 120.0
+_BUSY = 0.25
 
 Spans = dict[tuple[int, str], list[list[int]]]
 """Nanoseconds by instruments a frame and client, one list per round."""
+Row = dict[str, Any]
 
 
 class Broken(Exception):
@@ -45,9 +52,9 @@ class Broken(Exception):
 
 
 class MarketProcess:
-    """The market's end of the pipe."""
+    """Our end of the pipe to the market's process."""
 
-    def __init__(self, control: Any) -> None:
+    def __init__(self, control: Connection) -> None:
         self._control = control
         self.port = int(self._answer())
 
@@ -81,7 +88,7 @@ def process(target: Callable[..., None], *arguments: Any) -> Iterator[None]:
 
 
 def run(names: Sequence[str], *, rounds: int, loops: int) -> Spans:
-    """Measure every client under every setting, taking turns; each has its warm-up first."""
+    """Measure every client under every setting, in turns that begin with another one each round."""
     spans: Spans = {}
     here, there = multiprocessing.Pipe()
     with ExitStack() as stack:
@@ -102,59 +109,69 @@ def run(names: Sequence[str], *, rounds: int, loops: int) -> Spans:
     return spans
 
 
-def percentile(values: Sequence[int], share: float) -> float:
-    """Return the smallest value that ``share`` of all do not exceed."""
-    ordered = sorted(values)
-    return float(ordered[max(0, -int(-share * len(ordered) // 1) - 1)])
+def percentile(values: Sequence[int], percent: int) -> int:
+    """Return the smallest of ``values`` that ``percent`` of them do not exceed."""
+    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
-def rows_of(spans: Spans) -> Iterator[dict[str, Any]]:
-    """Yield one row per setting and client: medians over the rounds, and ratios of the same round's p50 and p99."""
-    for (instruments, name), mine in spans.items():
-        row: dict[str, Any] = {"instruments": instruments, "client": name}
-        for label, share in (("p50", 0.5), ("p99", 0.99)):
-            own = [percentile(each, share) for each in mine]
-            for other, kind in (("vendors", f"vendors/{label}"), ("floor", f"floor/{label}")):
-                theirs = [percentile(each, share) for each in spans.get((instruments, other), [])]
-                if theirs and other == "vendors":
-                    row[kind] = statistics.median(v / o for v, o in zip(theirs, own, strict=True))
-                elif theirs:
-                    row[kind] = statistics.median(o / v for v, o in zip(theirs, own, strict=True))
-            row[f"{label}_us"] = statistics.median(own) / 1000
+def rows_of(spans: Spans) -> Iterator[Row]:
+    """Yield a row per setting and client: ratios within each round, then microseconds; medians over the rounds."""
+    for (instruments, name), rounds in spans.items():
+        row: Row = {"instruments": instruments, "client": name}
+        for percent in (50, 99):
+            own = [percentile(each, percent) for each in rounds]
+            for other, label in (("vendors", "vendors_to_this"), ("floor", "this_to_floor")):
+                if (instruments, other) in spans:
+                    theirs = [percentile(each, percent) for each in spans[instruments, other]]
+                    pairs = zip(theirs, own, strict=True) if other == "vendors" else zip(own, theirs, strict=True)
+                    row[f"{label}_p{percent}"] = statistics.median(above / below for above, below in pairs)
+            row[f"us_p{percent}"] = statistics.median(own) / 1000
         yield row
 
 
-def missed_bars(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def missed_bars(rows: Sequence[Row]) -> list[str]:
     """Return a line for each bar that ours misses or that could not be judged."""
-    found = {row["instruments"]: row.get("vendors/p50") for row in rows if row["client"] == "ours"}
+    found = {row["instruments"]: row.get("vendors_to_this_p50") for row in rows if row["client"] == "ours"}
     missed = []
     for instruments, bar in BARS.items():
         ratio = found.get(instruments)
-        case = f"tick to order, {instruments} a frame"
         if ratio is None:
-            missed.append(f"{case}: not compared, so the bar of {bar} cannot be judged")
+            missed.append(f"{instruments} a frame: the bar of {bar} was not judged, the vendors' clients did not run")
         elif ratio < bar:
-            missed.append(f"{case}: the vendors' p50 is {ratio:.2f} times ours, the bar is {bar}")
+            missed.append(f"{instruments} a frame: the vendors' p50 is {ratio:.2f} times ours, the bar is {bar}")
     return missed
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def table(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of the table, ratios first."""
-    yield f"{'':20}{'vendors / this':>18}{'this / floor':>18}{'microseconds':>18}"
-    yield f"{'a frame, client':20}" + f"{'p50':>9}{'p99':>9}" * 3 + f"{'bar':>6}"
-    names = ("vendors/p50", "vendors/p99", "floor/p50", "floor/p99")
+    columns = [f"{name}_p{percent}" for name in ("vendors_to_this", "this_to_floor", "us") for percent in (50, 99)]
+    yield f"{'':16}{'vendors / this':>16}{'this / floor':>16}{'microseconds':>16}"
+    yield f"{'a frame, client':16}" + f"{'p50':>8}{'p99':>8}" * 3 + f"{'bar':>6}"
     for row in rows:
-        ratios = "".join(f"{row[name]:9.2f}" if name in row else f"{'-':>9}" for name in names)
-        bar = BARS[row["instruments"]] if row["client"] == "ours" else ""
+        digits = ("8.0f" if name.startswith("us") else "8.2f" for name in columns)
+        cells = (
+            f"{row[name]:{form}}" if name in row else f"{'-':>8}" for name, form in zip(columns, digits, strict=True)
+        )
         title = f"{row['instruments']}, {row['client']}"
-        yield f"{title:20}{ratios}{row['p50_us']:9.0f}{row['p99_us']:9.0f}{bar:>6}"
+        yield f"{title:16}" + "".join(cells) + (f"{BARS[row['instruments']]:6}" if row["client"] == "ours" else "")
+
+
+def notes_of(names: Sequence[str], *, rounds: int, loops: int) -> Iterator[str]:
+    """Yield what a reader of the figures must know."""
+    yield f"{rounds} rounds of {loops} loops for each row; medians over the rounds, ratios within a round"
+    yield from CONDITIONS
+    if len(names) < len(CLIENTS):
+        yield SKIPPED
+    load, processors = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load > _BUSY * processors:
+        yield f"the machine was busy before the run (load {load:.1f} on {processors} processors): ratios tend to 1"
 
 
 def main() -> int:
     """Print the comparison; return 1 where it broke, or where a bar is missed and ``--check`` asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9, help="turns each client takes under each setting")
-    parser.add_argument("--loops", type=int, default=300, help="frames in each turn")
+    parser.add_argument("--rounds", type=int, default=15, help="turns each client takes under each setting")
+    parser.add_argument("--loops", type=int, default=150, help="frames in each turn")
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.add_argument("--smoke", action="store_true", help="one short turn; bars are not judged")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a bar is missed")
@@ -162,11 +179,8 @@ def main() -> int:
     if options.rounds < 1 or options.loops < 1:
         parser.error("--rounds and --loops begin at 1")
     rounds, loops = (1, 20) if options.smoke else (options.rounds, options.loops)
-    notes = [f"{rounds} rounds of {loops} loops, medians over the rounds", *CONDITIONS]
-    names = list(CLIENTS)
-    if not vendors_are_installed():
-        names.remove("vendors")
-        notes.append("skipped: upstox-python-sdk and dhanhq are not both installed, so there is nothing to compare with")
+    names = [name for name in CLIENTS if name != "vendors" or vendors_are_installed()]
+    notes = list(notes_of(names, rounds=rounds, loops=loops))
     try:
         rows = list(rows_of(run(names, rounds=rounds, loops=loops)))
     except Broken as exc:

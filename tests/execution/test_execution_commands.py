@@ -166,6 +166,14 @@ def test_the_history_of_one_order_is_listed(tmp_path: Path) -> None:
     assert [each["kind"] for each in json.loads(done.stdout)] == ["intent"]
 
 
+async def test_the_brokers_book_is_listed_where_no_journal_is_asked_for(dhan: DhanEmulator, tmp_path: Path) -> None:
+    env = variables(dhan, tmp_path)
+
+    done = await command("orders", "--instruments", "builtin", "--json", env=env, cwd=tmp_path)
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, [])
+
+
 def test_a_journal_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
     done = run("orders", "--journal", str(tmp_path / "none.db"), env={}, cwd=tmp_path)
 

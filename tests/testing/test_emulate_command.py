@@ -38,7 +38,8 @@ def test_its_first_line_says_where_the_brokers_are() -> None:
         upstox, dhan = addresses["upstox"], addresses["dhan"]
         orders = httpx.get(f"{dhan['rest']}/orders", headers={"access-token": dhan["access_token"]}, trust_env=False)
         headers = {"Authorization": f"Bearer {upstox['access_token']}"}
-        with connect(upstox["feed"], additional_headers=headers, proxy=None, compression=None) as socket:
+        redirect = httpx.get(upstox["feed"].replace("ws:", "http:"), headers=headers, trust_env=False)
+        with connect(redirect.headers["location"], proxy=None, compression=None) as socket:
             frame = socket.recv()
         with connect(dhan["order_updates"], proxy=None):
             pass

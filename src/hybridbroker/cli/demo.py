@@ -182,6 +182,7 @@ def _print(day: DemoDay, html: Path | None) -> None:
     )
     if health is not None:
         summary.add_row("feed", f"{health.reconnects} reconnects, {health.gaps} gaps, {health.conflated} conflated")
+    summary.add_row("alerts", "\n".join(day.alerts) or "none")
     summary.add_row("took", f"{day.duration_s:.1f} s")
     console.print(summary)
     if html:
@@ -212,13 +213,14 @@ def _as_json(day: DemoDay) -> dict[str, Any]:
             for order in day.orders
         ],
         "fills": len(day.trades),
-        "pnl": {"gross": str(day.gross), "charges": str(day.charges.total), "net": str(day.net)},
+        "pnl": {"gross": f"{day.gross:.2f}", "charges": f"{day.charges.total:.2f}", "net": f"{day.net:.2f}"},
         "latency_ms": {"tick_to_order": _latency(day)},
         "feed": {
             "reconnects": health.reconnects if health else 0,
             "gaps": health.gaps if health else 0,
             "conflated": health.conflated if health else 0,
         },
+        "alerts": day.alerts,
         "duration_s": round(day.duration_s, 3),
     }
 

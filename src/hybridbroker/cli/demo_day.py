@@ -45,8 +45,14 @@ class DemoDay:
     latencies_ms: list[float] = attrs.field(factory=list)
     """From the reading of the newest frame to the broker's acknowledgement of the order it led to."""
     charges: Charges = attrs.field(factory=Charges)
+    alerts: list[str] = attrs.field(factory=list)
+    """What the bot told its person."""
     health: FeedHealth | None = None
     duration_s: float = 0.0
+
+    async def notify(self, message: str) -> None:
+        """Take an alert of the bot: the day is its own `Notifier`."""
+        self.alerts.append(message)
 
     @property
     def gross(self) -> Decimal:
@@ -126,7 +132,7 @@ async def play_day(
             ),
         }
         async with connect(
-            data="upstox", broker="dhan", instruments=registry, settings=settings, clock=clock
+            data="upstox", broker="dhan", instruments=registry, settings=settings, clock=clock, notifier=day
         ) as session:
             watched = attrs.evolve(
                 session, data=_WatchedData(session.data, day), broker=_TimedBroker(session.broker, day, clock)

@@ -27,12 +27,13 @@ def doctor(
     *,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of a table."),
     instruments: Path | None = typer.Option(None, help="A registry to look at; default: the cached one."),
+    journal: Path | None = typer.Option(None, help="An order journal to look at; default: each account's own."),
 ) -> None:
     """Look at everything trading depends on. Exit code 1 when trading would fail.
 
     Example: hybridbroker doctor upstox dhan
     """
-    findings = asyncio.run(_examine(tuple(brokers or ()), instruments))
+    findings = asyncio.run(_examine(tuple(brokers or ()), instruments, journal))
     healthy = all(check.status is not CheckStatus.FAILED for _, check in findings)
     if as_json:
         rows = [
@@ -46,7 +47,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-async def _examine(wanted: Sequence[str], instruments: Path | None) -> list[tuple[str, Check]]:
+async def _examine(wanted: Sequence[str], instruments: Path | None, journal: Path | None) -> list[tuple[str, Check]]:
     from hybridbroker.cli.doctor_checks import check_disk, check_registry, check_session
     from hybridbroker.clock import SystemClock
     from hybridbroker.domain.calendar import TradingCalendar
@@ -63,7 +64,7 @@ async def _examine(wanted: Sequence[str], instruments: Path | None) -> list[tupl
     configured = 0
     for name in wanted or installed_brokers():
         plugin = find_broker(name)
-        checks, is_configured = await _examine_broker(plugin, must=name in wanted)
+        checks, is_configured = await _examine_broker(plugin, must=name in wanted, journal=journal)
         configured += is_configured
         findings.extend((name, check) for check in checks)
     if not configured:
@@ -73,7 +74,7 @@ async def _examine(wanted: Sequence[str], instruments: Path | None) -> list[tupl
     return findings
 
 
-async def _examine_broker(plugin: BrokerPlugin, *, must: bool) -> tuple[list[Check], bool]:
+async def _examine_broker(plugin: BrokerPlugin, *, must: bool, journal: Path | None) -> tuple[list[Check], bool]:
     from hybridbroker.cli.doctor_checks import check_clock, check_journal, check_kill_switch
     from hybridbroker.clock import SystemClock
     from hybridbroker.errors import ConfigurationError
@@ -90,7 +91,7 @@ async def _examine_broker(plugin: BrokerPlugin, *, must: bool) -> tuple[list[Che
         checks.append(await check_clock(str(base_url), clock=SystemClock()))
     checks.extend(await _ask(plugin, settings))
     if plugin.open_broker is not None:
-        files = AccountFiles.of(account_name(plugin.name, settings))
+        files = AccountFiles.of(account_name(plugin.name, settings), journal=journal)
         checks += [check_journal(files), check_kill_switch(files)]
     return checks, True
 

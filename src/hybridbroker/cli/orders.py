@@ -26,6 +26,9 @@ def orders(
     *,
     journal: bool = typer.Option(False, "--journal", help="Read the order journal on this machine, not the broker."),
     broker: str = typer.Option("dhan", help="Whose orders."),
+    instruments: Path | None = typer.Option(
+        None, help="A registry from 'instruments build', or the word 'builtin'; default: today's."
+    ),
     order: str | None = typer.Option(None, help="A client order id: show the order's whole history in the journal."),
     days: int = typer.Option(1, min=1, help="How many days of the journal, today included."),
     unresolved: bool = typer.Option(False, "--unresolved", help="Only journalled orders that may be live, unfound."),
@@ -38,7 +41,7 @@ def orders(
     Example: hybridbroker orders --journal --unresolved
     """
     if not (journal or file or order or unresolved):
-        _print_book(asyncio.run(_book(broker)), as_json=as_json)
+        _print_book(asyncio.run(_book(broker, instruments)), as_json=as_json)
         return
     from hybridbroker.clock import IST, SystemClock
     from hybridbroker.execution.journal import OrderJournal
@@ -58,15 +61,15 @@ def orders(
     _print_entries([each for each in found if each.is_unresolved or not unresolved], as_json=as_json)
 
 
-async def _book(name: str) -> Sequence[Order]:
-    from hybridbroker.cli.options import open_registry
+async def _book(name: str, instruments: Path | None) -> Sequence[Order]:
     from hybridbroker.plugins import OpenContext, find_broker
+    from hybridbroker.session import open_registry
 
     plugin = find_broker(name)
     if plugin.open_broker is None:
         raise ConfigurationError(f"{plugin.title} takes no orders here; name another with --broker")
-    settings = plugin.settings()
-    async with plugin.open_broker(OpenContext(instruments=await open_registry(None), settings=settings)) as broker:
+    context = OpenContext(instruments=await open_registry(instruments), settings=plugin.settings())
+    async with plugin.open_broker(context) as broker:
         return await broker.orders()
 
 

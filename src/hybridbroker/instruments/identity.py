@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 
 from hybridbroker.domain.instrument import SYMBOL_SERIES, Exchange, InstrumentKind, OptionRight
 
@@ -46,14 +46,14 @@ def kind_from_isin(isin: str, *, traded_fund: bool = False) -> InstrumentKind:
     return InstrumentKind.OTHER_CASH
 
 
-@lru_cache(maxsize=50_000)
+@cache
 def strike_text(strike: Decimal) -> str:
     """Write a strike without exponent and without trailing zeros: ``25000``, ``62.25``."""
     text = f"{strike:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-@lru_cache(maxsize=2_000)
+@cache
 def _day(day: date) -> str:
     return day.isoformat()
 

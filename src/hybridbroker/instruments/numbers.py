@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cache
 from typing import Final
 
 from hybridbroker.errors import ConfigurationError
 
 __all__ = ["Malformed", "day", "paise", "positive", "refuse_if_mostly_malformed", "units"]
 
+# The caches here have no bound: a master holds a few thousand different values, and keeping
+# track of which was used last would cost more than looking one up.
 _PAISA: Final = Decimal("0.01")
 _WORST: Final = 0.05
 _DAYS: Final = (
@@ -25,7 +27,7 @@ class Malformed(ValueError):
     """One row cannot be read; ``args[0]`` names the field."""
 
 
-@lru_cache(maxsize=50_000)
+@cache
 def positive(text: str | float, field: str) -> Decimal:
     """Read a finite number above zero exactly; a float by its shortest form."""
     try:
@@ -37,7 +39,7 @@ def positive(text: str | float, field: str) -> Decimal:
     return value.normalize() + 0  # plus zero: 79000 rather than 7.9E+4
 
 
-@lru_cache(maxsize=2_000)
+@cache
 def paise(text: str | float, field: str = "tick size") -> Decimal:
     """Read an amount of paise above zero, as rupees with at least two decimals."""
     rupees = positive(text, field) / 100
@@ -45,7 +47,7 @@ def paise(text: str | float, field: str = "tick size") -> Decimal:
     return rounded if rounded == rupees else rupees
 
 
-@lru_cache(maxsize=10_000)
+@cache
 def units(text: str | float, field: str = "lot size") -> int:
     """Read a whole number above zero, which masters like to write as ``65.0``."""
     value = positive(text, field)
@@ -54,7 +56,7 @@ def units(text: str | float, field: str = "lot size") -> int:
     return int(value)
 
 
-@lru_cache(maxsize=5_000)
+@cache
 def day(text: str, field: str = "expiry") -> date:
     """Read a day as masters and spreadsheets write it.
 

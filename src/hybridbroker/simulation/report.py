@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 from hybridbroker.domain.market import Candle
 from hybridbroker.domain.orders import Side, Trade
 from hybridbroker.errors import ConfigurationError
 
 __all__ = ["check_plotting", "gross_over_time", "write_chart"]
+
+_LINES: Final = ("#1f6feb", "#fb8500", "#8250df", "#57606a")
 
 
 def check_plotting() -> None:
@@ -60,7 +63,7 @@ def write_chart(
     times = [candle.start for candle in candles]
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.75, 0.25], vertical_spacing=0.04,
-        subplot_titles=(title, "profit and loss before charges, rupees"),
+        subplot_titles=(title, "equity: profit and loss before charges, rupees"),
     )  # fmt: skip
     figure.add_trace(
         go.Candlestick(
@@ -69,8 +72,9 @@ def write_chart(
         ),
         row=1, col=1,
     )  # fmt: skip
-    for name, values in lines.items():
-        figure.add_trace(go.Scatter(name=name, x=times, y=list(values), mode="lines"), row=1, col=1)
+    for (name, values), colour in zip(lines.items(), _LINES, strict=False):
+        style = {"color": colour, "width": 1.5}
+        figure.add_trace(go.Scatter(name=name, x=times, y=list(values), mode="lines", line=style), row=1, col=1)
     for side, symbol, colour in ((Side.BUY, "triangle-up", "#1a7f37"), (Side.SELL, "triangle-down", "#cf222e")):
         chosen = [trade for trade in trades if trade.side is side]
         figure.add_trace(
@@ -83,7 +87,8 @@ def write_chart(
             row=1, col=1,
         )  # fmt: skip
     curve = [float(value) for value in gross_over_time(candles, trades)]
-    figure.add_trace(go.Scatter(name="profit", x=times, y=curve, fill="tozeroy"), row=2, col=1)
+    equity = go.Scatter(name="equity", x=times, y=curve, fill="tozeroy", line={"color": _LINES[0]})
+    figure.add_trace(equity, row=2, col=1)
     figure.update_layout(height=860, xaxis_rangeslider_visible=False, hovermode="x unified", template="plotly_white")
     figure.update_yaxes(title_text="rupees", row=1, col=1)
     figure.update_xaxes(title_text="Indian Standard Time", row=2, col=1)

@@ -102,8 +102,8 @@ async def test_keys_are_percent_encoded_and_the_token_goes_in_a_header(
 @pytest.mark.parametrize(
     ("interval", "span", "calls"),
     [
-        (Interval.MINUTE_1, 28, 14),
-        (Interval.MINUTE_15, 28, 14),
+        (Interval.MINUTE_1, 28, 15),
+        (Interval.MINUTE_15, 28, 15),
         (Interval.MINUTE_30, 89, 5),
         (Interval.HOUR_1, 89, 5),
         (Interval.DAY_1, 3650, 1),
@@ -260,7 +260,7 @@ class Tokens:
 
 
 async def test_a_token_renewed_meanwhile_is_tried_after_a_401(upstox: respx.MockRouter, clock: ManualClock) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx.Request, **_: str) -> httpx.Response:
         is_fresh = request.headers["Authorization"] == "Bearer fresh"
         return success({"candles": []}) if is_fresh else httpx.Response(401, content=error_body("UDAPI100050"))
 

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import date
 from decimal import Decimal
 from http import HTTPStatus
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from hybridbroker.brokers.upstox.market_data import UpstoxMarketData
@@ -236,9 +237,15 @@ class UpstoxServer:
 
     async def heard(self, count: int, *, connection: int = -1) -> list[dict[str, Any]]:
         """Wait until a connection has said ``count`` things, and return them."""
+        said: list[list[dict[str, Any]]] = []
+
+        def enough() -> bool:
+            said[:] = self.received[connection:][:1]
+            return bool(said) and len(said[0]) >= count
+
         async with self._news:
-            await self._news.wait_for(lambda: self.received and len(self.received[connection]) >= count)
-        return self.received[connection]
+            await self._news.wait_for(enough)
+        return said[0]
 
     async def connected(self, count: int) -> None:
         async with self._news:
@@ -280,13 +287,14 @@ class UpstoxServer:
             self.sockets.append(connection)
             self.received.append(said)
             self._news.notify_all()
-        for one in self.greeting:
-            await connection.send(one)
-        async for message in connection:
-            assert isinstance(message, bytes), "requests go out in binary frames"
-            async with self._news:
-                said.append(json.loads(message))
-                self._news.notify_all()
+        with suppress(ConnectionClosed):
+            for one in self.greeting:
+                await connection.send(one)
+            async for message in connection:
+                assert isinstance(message, bytes), "requests go out in binary frames"
+                async with self._news:
+                    said.append(json.loads(message))
+                    self._news.notify_all()
 
 
 def _response(status: int, body: bytes) -> Response:

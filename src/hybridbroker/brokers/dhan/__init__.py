@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hybridbroker.plugins import BrokerPlugin, OpenContext
+from hybridbroker.plugins import BrokerPlugin, Check, OpenContext
 from hybridbroker.protocols import Capability
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ def _charges() -> Any:
     return schedule_with(ROWS, name="dhan")
 
 
+async def _checks(context: OpenContext) -> Sequence[Check]:
+    from hybridbroker.brokers.dhan.checks import checks
+
+    return await checks(context)
+
+
 PLUGIN = BrokerPlugin(
     name="dhan",
     title="Dhan",
@@ -58,4 +65,5 @@ PLUGIN = BrokerPlugin(
     open_broker=_open_broker,
     listings=_listings,
     charges=_charges,
+    checks=_checks,
 )

@@ -15,7 +15,10 @@ from typing import Final
 
 from hybridbroker.transport.limits import Window
 
-__all__ = ["LIMITS", "MODIFICATIONS_PER_ORDER"]
+__all__ = ["AS_OF", "LIMITS", "MODIFICATIONS_PER_ORDER"]
+
+AS_OF: Final = "November 2026"
+"""When Dhan's documentation of them was read last."""
 
 # A hair above a second: requests bunch up on their way, and ten a second is a legal line.
 _SECOND: Final = 1.05

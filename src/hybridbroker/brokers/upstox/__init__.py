@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from hybridbroker.plugins import BrokerPlugin, OpenContext
+from hybridbroker.plugins import BrokerPlugin, Check, OpenContext
 from hybridbroker.protocols import Capability
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def _charges() -> Any:
     return schedule_with(ROWS, name="upstox")
 
 
+async def _checks(context: OpenContext) -> Sequence[Check]:
+    from hybridbroker.brokers.upstox.checks import checks
+
+    return await checks(context)
+
+
 PLUGIN = BrokerPlugin(
     name="upstox",
     title="Upstox",
@@ -57,4 +64,5 @@ PLUGIN = BrokerPlugin(
     open_data=_open_data,
     listings=_listings,
     charges=_charges,
+    checks=_checks,
 )

@@ -17,7 +17,10 @@ from hybridbroker.domain.market import FeedMode
 from hybridbroker.errors import SubscriptionLimit
 from hybridbroker.transport.limits import Window
 
-__all__ = ["FEED_LIMITS", "LIMITS", "FeedLimits", "Plan", "check_subscription"]
+__all__ = ["AS_OF", "FEED_LIMITS", "LIMITS", "FeedLimits", "Plan", "check_subscription"]
+
+AS_OF: Final = "October 2026"
+"""When Upstox's documentation of them was read last."""
 
 Plan = Literal["normal", "plus"]
 

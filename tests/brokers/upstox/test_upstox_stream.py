@@ -1,0 +1,520 @@
+"""Streams over a real socket: subscribed, repaired, refused, closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from upstox_kit import (
+    CALL,
+    KEYS,
+    NIFTY,
+    RELIANCE,
+    TCS,
+    TOKEN,
+    UNLISTED,
+    HastyClock,
+    UpstoxServer,
+    frame,
+    full,
+    ltp_feed,
+    market_data,
+    market_info,
+    serving,
+    trade,
+)
+
+from hybridbroker.brokers.upstox.auth import AccessToken
+from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
+from hybridbroker.domain.market import FeedMode, FeedState, Gap, MarketEvent, MarketStatus, Tick
+from hybridbroker.errors import (
+    FeedAuthenticationError,
+    FeedError,
+    InstrumentUnmapped,
+    NetworkError,
+    NotSent,
+    RateLimited,
+    SubscriptionLimit,
+    TokenExpired,
+    Unsupported,
+    WireFormatError,
+)
+from hybridbroker.protocols import MarketStream, Overflow
+
+
+@pytest.fixture(autouse=True)
+async def _deadline() -> AsyncIterator[None]:
+    """Nothing may hang: a test that waits for what never comes fails."""
+    task = asyncio.current_task()
+    assert task is not None
+    timer = asyncio.get_running_loop().call_later(20, task.cancel)
+    yield
+    timer.cancel()
+
+
+async def take(events: MarketStream, count: int) -> list[MarketEvent]:
+    async with asyncio.timeout(10):
+        return [await anext(events) for _ in range(count)]
+
+
+async def next_tick(events: MarketStream) -> Tick:
+    async with asyncio.timeout(10):
+        return await anext(events.ticks())
+
+
+async def test_a_stream_subscribes_and_delivers() -> None:
+    async with serving(greeting=[market_info(NSE_EQ=pb.NORMAL_OPEN)]) as (server, data):
+        async with data.stream([RELIANCE, TCS], mode=FeedMode.FULL) as events:
+            (request,) = await server.heard(1)
+            await server.send(frame({RELIANCE: full(), TCS: full()}, kind=pb.initial_feed))
+            status, *ticks = await take(events, 3)
+
+            assert request["method"] == "sub"
+            assert request["data"] == {"mode": "full", "instrumentKeys": [KEYS[RELIANCE], KEYS[TCS]]}
+            assert isinstance(status, MarketStatus)
+            assert {tick.instrument for tick in ticks if isinstance(tick, Tick)} == {RELIANCE, TCS}
+            assert events.health.state is FeedState.LIVE
+            assert events.health.last_data is not None
+            assert not events.health.stale(RELIANCE)
+
+
+async def test_leaving_closes_the_socket_and_ends_the_iteration() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            await server.send(frame({RELIANCE: full()}))
+            before = len(asyncio.all_tasks())
+
+        assert events.health.state is FeedState.CLOSED
+        await asyncio.wait_for(server.sockets[0].wait_closed(), 5)
+        assert len(asyncio.all_tasks()) < before
+        assert [type(event) async for event in events] in ([Tick], [])
+
+
+async def test_leaving_by_an_exception_closes_the_socket() -> None:
+    async with serving() as (server, data):
+        with pytest.raises(ZeroDivisionError):
+            async with data.stream([RELIANCE]):
+                raise ZeroDivisionError
+
+        await asyncio.wait_for(server.sockets[0].wait_closed(), 5)
+
+
+async def test_a_lost_connection_is_a_gap_and_everything_is_said_again_on_a_fresh_address() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE], mode=FeedMode.FULL) as events:
+            await events.subscribe([TCS], mode=FeedMode.LTP)
+            await server.heard(2)
+            await server.send(frame({RELIANCE: full()}))
+            first = await next_tick(events)
+            await server.cut()
+            await server.heard(2, connection=1)
+            await server.send(frame({RELIANCE: full(ltpc=trade(ltp=2.0))}, kind=pb.initial_feed))
+            gap, tick = await take(events, 2)
+
+            assert first.last_price == 1404.9
+            assert isinstance(gap, Gap)
+            assert gap.since <= gap.until
+            assert isinstance(tick, Tick)
+            assert tick.last_price == 2.0
+            assert len(set(server.addresses)) == len(server.addresses) == 2
+            told = {each["data"]["mode"]: each["data"]["instrumentKeys"] for each in server.received[1]}
+            assert told == {"full": [KEYS[RELIANCE]], "ltpc": [KEYS[TCS]]}
+            assert (events.health.reconnects, events.health.gaps) == (1, 1)
+
+
+async def test_what_was_known_before_a_gap_does_not_fill_what_comes_after() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE], mode=FeedMode.FULL) as events:
+            await server.heard(1)
+            await server.send(frame({RELIANCE: full()}))
+            await next_tick(events)
+            await server.cut()
+            await server.heard(1, connection=1)
+            await server.send(frame({RELIANCE: full(ltpc=None)}), frame({RELIANCE: full(ltpc=trade(ltp=3.0))}))
+
+            assert (await next_tick(events)).last_price == 3.0
+            assert events.health.skipped["no last price"] == 1
+
+
+async def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:
+    clock = HastyClock()
+    async with serving(clock=clock) as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            await server.stop()
+            while len(clock.pauses) < 6:
+                await asyncio.sleep(0.01)
+            state = events.health.state
+            await server.start()
+            await server.heard(1, connection=-1)
+            await server.connected(2)
+            await server.heard(1, connection=1)
+            await server.send(frame({RELIANCE: full()}))
+            (gap,) = await take(events, 1)
+            tick = await next_tick(events)
+
+            assert state is FeedState.RECONNECTING
+            assert isinstance(gap, Gap)
+            assert tick.instrument is RELIANCE
+            assert events.health.state is FeedState.LIVE
+
+
+async def test_an_address_used_before_is_refused_and_replaced() -> None:
+    async with serving() as (server, data):
+        server.handshake = [403]
+
+        async with data.stream([RELIANCE]):
+            assert len(server.addresses) == 2
+            assert len(set(server.addresses)) == 2
+
+
+@pytest.mark.parametrize("trouble", [403, 429, 500, 503])
+async def test_handshakes_that_are_refused_slow_down_and_go_on(trouble: int) -> None:
+    clock = HastyClock()
+    async with serving(clock=clock) as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            server.handshake = [trouble] * 3
+            await server.cut()
+            await server.connected(2)
+            (gap,) = await take(events, 1)
+
+            assert isinstance(gap, Gap)
+            assert len(set(server.addresses)) == 5
+            pauses = clock.pauses[1:4]
+            assert len(pauses) == 3
+            assert min(pauses) >= 1.0
+            assert max(pauses) >= 4.0
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_an_authorize_call_that_fails_is_repeated_with_patience(status: int) -> None:
+    clock = HastyClock()
+    async with serving(clock=clock) as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            server.authorize = [status, status]
+            await server.cut()
+            await server.connected(2)
+            (gap,) = await take(events, 1)
+
+            assert isinstance(gap, Gap)
+            assert len(server.tokens) == 4
+            assert min(clock.pauses[1:3]) >= 1.0
+
+
+@pytest.mark.parametrize(
+    ("authorize", "expected", "calls"),
+    [
+        pytest.param([401, 401], FeedAuthenticationError, 2, id="wrong token"),
+        pytest.param([429], RateLimited, 1, id="too often"),
+        pytest.param([500], NetworkError, 1, id="server error"),
+        pytest.param([b"<html><title>Attention Required!</title></html>"], NetworkError, 1, id="Cloudflare"),
+        pytest.param([b'{"status":"success","data":{}}'], WireFormatError, 1, id="no address"),
+        pytest.param([b'{"status":"success","data":{"authorized_redirect_uri":null}}'], WireFormatError, 1, id="null"),
+    ],
+)
+async def test_entering_raises_what_stands_in_the_way(
+    authorize: list[Any], expected: type[Exception], calls: int
+) -> None:
+    async with serving() as (server, data):
+        server.authorize = authorize
+
+        with pytest.raises(expected):
+            async with data.stream([RELIANCE]):
+                pass
+
+        assert len(server.tokens) == calls
+        assert server.open_sockets == 0
+        async with data.stream([RELIANCE]):
+            assert server.open_sockets == 1
+
+
+async def test_nobody_there_is_not_sent() -> None:
+    async with market_data("http://127.0.0.1:9") as data:
+        with pytest.raises(NotSent):
+            async with data.stream([RELIANCE]):
+                pass
+
+
+async def test_credentials_that_die_end_the_stream_instead_of_hammering() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            server.token = "another-one"
+            await server.cut()
+
+            with pytest.raises(FeedAuthenticationError):
+                await next_tick(events)
+
+            assert len(server.tokens) == 3
+            assert events.health.state is FeedState.CLOSED
+
+
+async def test_a_handshake_401_asks_once_more_then_stops() -> None:
+    async with serving() as (server, data):
+        server.handshake = [401, 401, 401]
+
+        with pytest.raises(FeedAuthenticationError):
+            async with data.stream([RELIANCE]):
+                pass
+
+        assert len(server.addresses) == 2
+
+
+class Tokens:
+    """A `TokenSource` whose token is changed by the test."""
+
+    def __init__(self, secret: str = TOKEN) -> None:
+        self.secret = secret
+        self.clock = HastyClock()
+        self.over = False
+
+    async def token(self) -> AccessToken:
+        if self.over:
+            raise TokenExpired("it is half past three")
+        return AccessToken.of(SecretStr(self.secret), seen_at=self.clock.now())
+
+
+async def test_a_running_stream_survives_the_nightly_roll_over_when_there_is_a_new_token() -> None:
+    tokens = Tokens()
+    async with serving(tokens=tokens) as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            server.token = tokens.secret = "tomorrows-token"
+            await server.cut()
+            await server.heard(1, connection=1)
+            await server.send(frame({RELIANCE: full()}))
+
+            assert isinstance((await take(events, 1))[0], Gap)
+            assert (await next_tick(events)).instrument is RELIANCE
+            assert server.tokens == [f"Bearer {TOKEN}", "Bearer tomorrows-token"]
+
+
+async def test_without_a_new_token_the_stream_says_that_it_is_over() -> None:
+    tokens = Tokens()
+    async with serving(tokens=tokens) as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            tokens.over = True
+            await server.cut()
+
+            with pytest.raises(FeedAuthenticationError, match="half past three") as caught:
+                await next_tick(events)
+
+            assert isinstance(caught.value.__cause__, TokenExpired)
+            assert len(server.tokens) == 1
+
+
+async def test_noise_text_and_strangers_are_counted_and_the_rest_is_delivered() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            good = frame({RELIANCE: full()})
+            refusal = '{"status":"failed","method":"sub","error":"Invalid instrument"}'
+            stranger = frame({TCS: full()})
+            await server.send(b"\xff\x01noise", good[:-9], "hello", refusal, stranger, b"", good)
+
+            tick = await next_tick(events)
+
+            assert tick.instrument is RELIANCE
+            assert events.health.skipped == {
+                "unreadable frame": 2,
+                "text frame": 2,
+                "refused request": 1,
+                "unknown key": 1,
+                "empty frame": 1,
+            }
+            assert events.health.reconnects == 0
+
+
+async def test_modes_change_while_the_stream_runs() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE, TCS]) as events:
+            await events.subscribe([TCS, CALL], mode=FeedMode.FULL)
+            await events.subscribe([TCS, NIFTY])
+            await events.subscribe([TCS, NIFTY, CALL])
+
+            requests = await server.heard(4)
+
+            told = [(each["method"], each["data"].get("mode"), each["data"]["instrumentKeys"]) for each in requests]
+            assert told == [
+                ("sub", "ltpc", [KEYS[RELIANCE], KEYS[TCS]]),
+                ("sub", "full", [KEYS[CALL]]),
+                ("change_mode", "full", [KEYS[TCS]]),
+                ("sub", "ltpc", [KEYS[NIFTY]]),
+            ]
+
+
+async def test_unsubscribed_instruments_stay_away_after_a_reconnection() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE, TCS]) as events:
+            await events.unsubscribe([TCS, CALL, UNLISTED])
+            requests = await server.heard(2)
+            await server.send(frame({TCS: ltp_feed()}), frame({RELIANCE: ltp_feed()}))
+            tick = await next_tick(events)
+            await server.cut()
+            again = await server.heard(1, connection=1)
+
+            assert requests[1]["method"] == "unsub"
+            assert requests[1]["data"] == {"instrumentKeys": [KEYS[TCS]]}
+            assert tick.instrument is RELIANCE
+            assert again[0]["data"]["instrumentKeys"] == [KEYS[RELIANCE]]
+            assert events.health.stale(TCS)
+
+
+async def test_an_instrument_upstox_does_not_list_is_refused_before_anything_is_sent() -> None:
+    async with serving() as (server, data):
+        with pytest.raises(InstrumentUnmapped):
+            async with data.stream([RELIANCE, UNLISTED]):
+                pass
+        async with data.stream([RELIANCE]) as events:
+            with pytest.raises(InstrumentUnmapped):
+                await events.subscribe([TCS, UNLISTED])
+            await events.subscribe([CALL])
+            requests = await server.heard(2)
+
+        assert [each["data"]["instrumentKeys"] for each in requests] == [[KEYS[RELIANCE]], [KEYS[CALL]]]
+        assert len(server.tokens) == 1
+
+
+async def test_a_third_socket_is_refused_until_one_is_closed() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE]):
+            async with data.stream([TCS]):
+                with pytest.raises(SubscriptionLimit, match="2 feed sockets"):
+                    async with data.stream([CALL]):
+                        pass
+            async with data.stream([CALL]):
+                assert server.open_sockets == 2
+
+        assert len(server.tokens) == 3
+
+
+async def test_plus_may_open_five_sockets_and_see_thirty_levels() -> None:
+    async with serving(plan="plus") as (server, data):
+        async with data.stream(), data.stream(), data.stream(), data.stream():
+            async with data.stream([RELIANCE], mode=FeedMode.DEPTH_30):
+                (request,) = await server.heard(1)
+
+                assert request["data"]["mode"] == "full_d30"
+                with pytest.raises(SubscriptionLimit):
+                    async with data.stream():
+                        pass
+
+
+async def test_thirty_levels_need_plus() -> None:
+    async with serving() as (server, data):
+        with pytest.raises(Unsupported, match="UPSTOX_PLAN=plus"):
+            async with data.stream([RELIANCE], mode=FeedMode.DEPTH_30):
+                pass
+
+        assert not server.tokens
+
+
+async def test_a_frame_without_listeners_is_still_read() -> None:
+    async with serving(greeting=[market_info()]) as (_, data):
+        async with data.stream() as events:
+            (status,) = await take(events, 1)
+
+            assert isinstance(status, MarketStatus)
+
+
+async def test_a_slow_consumer_gets_the_newest_price() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            await server.send(frame({RELIANCE: ltp_feed(ltp=1.0)}))
+            await asyncio.sleep(0.4)
+            await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(2, 60)))
+            while events.health.conflated < 50:
+                await asyncio.sleep(0.01)
+
+            assert (await next_tick(events)).last_price > 50
+            assert events.health.conflated >= 50
+
+
+async def test_a_slow_consumer_can_ask_to_be_told() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE], overflow=Overflow.ERROR) as events:
+            await server.heard(1)
+            await server.send(frame({RELIANCE: ltp_feed()}))
+            await asyncio.sleep(0.4)
+            await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(2, 5)))
+
+            with pytest.raises(FeedError, match="behind the market"):
+                for _ in range(10):
+                    await next_tick(events)
+
+
+async def test_a_blocked_stream_loses_nothing() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE], overflow=Overflow.BLOCK) as events:
+            await server.heard(1)
+            await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(1, 40)))
+            await asyncio.sleep(0.3)
+
+            assert [(await next_tick(events)).last_price for _ in range(39)] == [float(n) for n in range(1, 40)]
+            assert events.health.conflated == 0
+
+
+async def test_two_streams_do_not_hear_each_other() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE]) as first, data.stream([TCS]) as second:
+            await server.connected(2)
+            await server.heard(1, connection=0)
+            await server.heard(1, connection=1)
+            await server.send(frame({RELIANCE: ltp_feed(), TCS: ltp_feed()}))
+
+            assert (await next_tick(first)).instrument is RELIANCE
+            assert (await next_tick(second)).instrument is TCS
+
+
+async def test_neither_token_nor_one_time_code_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with serving() as (server, data):
+        server.handshake = [403]
+        async with data.stream([RELIANCE]) as events:
+            await server.heard(1)
+            await server.cut()
+            await server.connected(2)
+            await take(events, 1)
+
+    assert "code=code-" not in _ours(caplog)
+    assert TOKEN not in _ours(caplog)
+
+
+def _ours(caplog: pytest.LogCaptureFixture) -> str:
+    """What the client logged; the test server logs what it is sent."""
+    return "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("hybridbroker"))
+
+
+async def test_an_instrument_that_never_ticks_becomes_stale() -> None:
+    async with serving() as (server, data):
+        async with data.stream([RELIANCE, TCS]) as events:
+            await server.heard(1)
+            await asyncio.sleep(0.05)
+            await server.send(frame({RELIANCE: ltp_feed()}))
+            await next_tick(events)
+
+            assert events.health.stale(TCS, after=0.04)
+            assert not events.health.stale(RELIANCE, after=timedelta(seconds=30).total_seconds())
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1/", "ws://feed.example.test/?code=1", "not a url", ""])
+async def test_an_address_that_is_not_safe_is_not_connected_to(uri: str) -> None:
+    async with UpstoxServer() as server, market_data(server.url) as data:
+        server.authorize = [f'{{"data":{{"authorized_redirect_uri":"{uri}"}}}}'.encode()]
+
+        with pytest.raises(Exception, match=r"address|encrypted") as caught:
+            async with data.stream([RELIANCE]):
+                pass
+
+        assert "code=1" not in str(caught.value)
+        assert not server.sockets
