@@ -102,7 +102,7 @@ def vendors(port: int) -> None:
 
     websocket.WebSocketApp = Redirected
     configuration = upstox_client.Configuration()
-    configuration.access_token = "token"
+    configuration.access_token = "token"  # noqa: S105 - the market takes any
     streamer = upstox_client.MarketDataStreamerV3(upstox_client.ApiClient(configuration), [KEY], "full")
     broker = dhanhq(DhanContext(CLIENT_ID, "token"))
     broker.dhan_http.base_url = f"http://{HOST}:{port}/v2"

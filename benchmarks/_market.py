@@ -13,6 +13,7 @@ import gc
 import hashlib
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
 from functools import cache
@@ -78,6 +79,7 @@ class Market:
     def __init__(self) -> None:
         self.port = 0
         self._feeds: dict[str, asyncio.Transport] = {}
+        self._subscribed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._order: asyncio.Future[tuple[int, bytes]] | None = None
 
     async def run(self, task: Round) -> list[int]:
@@ -89,6 +91,7 @@ class Market:
     def listens(self, client: str, feed: asyncio.Transport) -> None:
         """Note that ``client`` has subscribed."""
         self._feeds[client] = feed
+        self._subscribed[client].set()
 
     def ordered(self, body: bytes, arrived: int) -> None:
         """Note an order; one that nobody waits for fails the next loop."""
@@ -102,8 +105,7 @@ class Market:
     async def _feed(self, client: str) -> asyncio.Transport:
         try:
             async with asyncio.timeout(_PATIENCE):
-                while client not in self._feeds:
-                    await asyncio.sleep(0.01)
+                await self._subscribed[client].wait()
         except TimeoutError:
             raise Fault(f"{client} did not subscribe within {_PATIENCE:.0f} s") from None
         return self._feeds[client]
@@ -112,15 +114,17 @@ class Market:
         await asyncio.sleep(_PAUSE)
         if self._order is not None:
             await self._order
-        self._order = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self._order = waiting
         sent = time.perf_counter_ns()
         feed.write(frame)
         try:
             async with asyncio.timeout(_PATIENCE):
-                arrived, body = await self._order
+                arrived, body = await waiting
         except TimeoutError:
             raise Fault(f"no order came within {_PATIENCE:.0f} s of a frame") from None
-        self._order = None
+        if self._order is waiting:
+            self._order = None
         _check(body, price)
         return arrived - sent
 

@@ -93,6 +93,7 @@ from hybridbroker.protocols import (
 from hybridbroker.strategy import Strategy, TradingSession, run
 
 if TYPE_CHECKING:
+    from hybridbroker.execution import RiskLimits
     from hybridbroker.instruments.registry import InstrumentRegistry
     from hybridbroker.session import Session, connect
     from hybridbroker.simulation.paper import PaperBroker
@@ -169,6 +170,7 @@ __all__ = [
     "QuoteSource",
     "RateLimited",
     "ReplyLost",
+    "RiskLimits",
     "RiskRefused",
     "Segment",
     "ServiceUnavailable",
@@ -199,6 +201,7 @@ __all__ = [
 _LAZY = {
     "InstrumentRegistry": "hybridbroker.instruments.registry",
     "PaperBroker": "hybridbroker.simulation.paper",
+    "RiskLimits": "hybridbroker.execution",
     "Session": "hybridbroker.session",
     "connect": "hybridbroker.session",
 }

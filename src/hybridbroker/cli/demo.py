@@ -7,6 +7,7 @@ import json
 import statistics
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -93,15 +94,18 @@ async def _demo(
     console = Console(stderr=quiet)
     if not quiet:
         console.print(_preface(candles, ticks, instruments, seed))
-    playing = asyncio.create_task(play_day(day, market, registry, cash=Decimal(cash)))
-    try:
-        with Live(console=console, auto_refresh=False, transient=True) as live:
+    with (
+        TemporaryDirectory(prefix="hybridbroker-demo-") as state,
+        Live(console=console, auto_refresh=False, transient=True) as live,
+    ):
+        playing = asyncio.create_task(play_day(day, market, registry, cash=Decimal(cash), state=Path(state)))
+        try:
             while not playing.done():
                 live.update(_progress(day, market), refresh=console.is_terminal)
                 await asyncio.wait([playing], timeout=0.2)
-    finally:
-        playing.cancel()
-    await playing
+        finally:
+            playing.cancel()
+        await playing
     return day
 
 

@@ -109,9 +109,9 @@ def guess_instrument(path: Path, registry: InstrumentRegistry) -> Instrument:
 
 
 async def play_day(
-    day: DemoDay, market: EmulatedMarket, registry: InstrumentRegistry, *, cash: Decimal = Decimal(100_000)
+    day: DemoDay, market: EmulatedMarket, registry: InstrumentRegistry, *, cash: Decimal, state: Path
 ) -> None:
-    """Run the bot over ``market`` until it closes, filling ``day``."""
+    """Run the bot over ``market`` until it closes, filling ``day``; the order journal goes to ``state``."""
     from hybridbroker.brokers.dhan.settings import DhanSettings
     from hybridbroker.brokers.upstox.settings import UpstoxSettings
     from hybridbroker.plugins import find_broker
@@ -132,7 +132,14 @@ async def play_day(
             ),
         }
         async with connect(
-            data="upstox", broker="dhan", instruments=registry, settings=settings, clock=clock, notifier=day
+            data="upstox",
+            broker="dhan",
+            instruments=registry,
+            allow_old_instruments=True,
+            settings=settings,
+            state=state,
+            clock=clock,
+            notifier=day,
         ) as session:
             watched = attrs.evolve(
                 session, data=_WatchedData(session.data, day), broker=_TimedBroker(session.broker, day, clock)

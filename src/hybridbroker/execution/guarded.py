@@ -274,6 +274,10 @@ class GuardedBroker:
             stops.lift(key, why=reason)
         return list(reasons.values())
 
+    def stop_entries(self, kind: str, why: str) -> None:
+        """Refuse entries from now on, exits excepted, until `override`; ``why`` is told with each refusal."""
+        self._broker.stops.stop(kind, why, kept=False)
+
     async def flatten(self, *, within: float = 30.0) -> FlattenReport:
         """Cancel every open order, close every position of the day, verify; entries stay stopped until `override`."""
         self._broker.stops.stop("flatten", "the account was flattened; override() lets entries go on", kept=False)

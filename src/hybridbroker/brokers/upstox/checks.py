@@ -1,4 +1,4 @@
-"""What `hybridbroker doctor` can learn from Upstox: the token, the data plan, and what the token may read of the account.
+"""What `hybridbroker doctor` can learn from Upstox: the token, the data plan, and what of the account it may read.
 
 The token is proved where prices need it, at the feed's authorize call: an analytics token
 (read-only, one year) may not read the account's profile from everywhere. Documented:

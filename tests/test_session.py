@@ -1,0 +1,148 @@
+"""What connect() puts together, and what it refuses to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridbroker import (
+    ConfigurationError,
+    InstrumentRegistry,
+    LimitOrder,
+    Product,
+    RiskLimits,
+    RiskRefused,
+    Side,
+    connect,
+)
+from hybridbroker.brokers.dhan.broker import DhanBroker
+from hybridbroker.brokers.dhan.settings import DhanSettings
+from hybridbroker.brokers.upstox.settings import UpstoxSettings
+from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, UpstoxEmulator
+
+REGISTRY = InstrumentRegistry.builtin()
+RELIANCE = REGISTRY["NSE:RELIANCE"]
+
+
+def buy(**changes: Any) -> LimitOrder:
+    return LimitOrder(RELIANCE, Side.BUY, **({"quantity": 1, "price": 1300, "product": Product.INTRADAY} | changes))
+
+
+@pytest.fixture
+async def emulators() -> AsyncIterator[tuple[UpstoxEmulator, DhanEmulator]]:
+    market = EmulatedMarket.still()
+    async with UpstoxEmulator(market) as upstox, DhanEmulator(market) as dhan:
+        yield upstox, dhan
+
+
+@pytest.fixture
+def options(emulators: tuple[UpstoxEmulator, DhanEmulator], tmp_path: Path) -> dict[str, Any]:
+    """What makes connect() meet the emulators, at the hour of their market."""
+    upstox, dhan = emulators
+    settings = {
+        "upstox": UpstoxSettings(access_token=upstox.access_token, base_url=upstox.rest_url),
+        "dhan": DhanSettings(
+            client_id=dhan.client_id,
+            access_token=dhan.access_token,
+            base_url=dhan.rest_url,
+            order_updates_url=dhan.order_updates_url,
+        ),
+    }
+    return {"settings": settings, "instruments": REGISTRY, "state": tmp_path, "clock": upstox.market.clock}
+
+
+async def test_paper_is_what_nobody_has_to_ask_for(options: dict[str, Any]) -> None:
+    async with connect(**options) as session:
+        order = await session.broker.place_order(buy())
+
+        assert session.broker.name == "paper"
+        assert order.is_open
+
+
+async def test_real_orders_pass_the_limits_and_the_journal(
+    options: dict[str, Any], emulators: tuple[UpstoxEmulator, DhanEmulator], tmp_path: Path
+) -> None:
+    limits = RiskLimits(max_order_value=2000)
+    async with connect(broker="dhan", allow_old_instruments=True, limits=limits, **options) as session:
+        await session.broker.place_order(buy())
+        with pytest.raises(RiskRefused, match="2,600.00") as refused:
+            await session.broker.place_order(buy(quantity=2))
+
+    assert refused.value.limit == "order-value"
+    assert len(emulators[1].received("POST", "/v2/orders")) == 1
+    assert any(name.endswith(".journal.db") for name in os.listdir(tmp_path))
+
+
+async def test_an_old_registry_stops_real_entries_until_somebody_takes_responsibility(
+    options: dict[str, Any], emulators: tuple[UpstoxEmulator, DhanEmulator]
+) -> None:
+    async with connect(broker="dhan", **options) as session:
+        with pytest.raises(RiskRefused, match="registry"):
+            await session.broker.place_order(buy())
+        refused = len(emulators[1].received("POST", "/v2/orders"))
+
+        session.override(reason="the built-in shares do not change")
+        await session.broker.place_order(buy())
+
+    assert refused == 0
+    assert len(emulators[1].received("POST", "/v2/orders")) == 1
+
+
+async def test_ready_objects_are_guarded_too_and_left_open(
+    options: dict[str, Any], emulators: tuple[UpstoxEmulator, DhanEmulator]
+) -> None:
+    async with DhanBroker(options["settings"]["dhan"], instruments=REGISTRY, clock=options["clock"]) as ready:
+        async with connect(broker=ready, limits=RiskLimits(max_order_quantity=1), **options) as session:
+            with pytest.raises(RiskRefused):
+                await session.broker.place_order(buy(quantity=2))
+
+        assert (await ready.funds()).available > 0
+
+
+async def test_without_a_path_or_a_name_the_handful_is_not_assumed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such instrument registry"):
+        async with connect(instruments=tmp_path / "missing.db"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fix"),
+    [
+        ({"data": "nobody"}, "no broker is called 'nobody'"),
+        ({"broker": "nobody"}, "no broker is called 'nobody'"),
+        ({"data": "dhan"}, "no source of market data"),
+        ({"broker": "upstox"}, "takes no orders"),
+    ],
+)
+async def test_what_a_broker_cannot_do_is_said_on_entry(
+    options: dict[str, Any], wrong: dict[str, str], fix: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=fix):
+        async with connect(**(options | wrong)):
+            pass
+
+
+async def test_flattening_cancels_and_exits_and_lets_nothing_in_again(options: dict[str, Any]) -> None:
+    async with connect(**options) as session:
+        await session.broker.place_order(buy(price=1500))
+        resting = await session.broker.place_order(buy(price=1300))
+
+        await session.flatten()
+
+        assert (await session.broker.order(resting.id)).is_final
+        assert [position.quantity for position in await session.broker.positions()] == [0]
+        with pytest.raises(RiskRefused):
+            await session.broker.place_order(buy(quantity=3))
+
+
+async def test_the_kill_switch_stops_entries_at_once(options: dict[str, Any]) -> None:
+    async with connect(**options) as session:
+        await session.kill("test")
+
+        with pytest.raises(RiskRefused, match="kill switch"):
+            await session.broker.place_order(buy())
+        assert "kill-switch" in session.metrics.stopped
