@@ -100,7 +100,7 @@ def test_unreadable_day_is_one_line_that_names_the_file(
     assert_one_clear_line(hybridbroker("demo", option, path, "--instrument", "NSE:RELIANCE"), name)
 
 
-@pytest.mark.parametrize("command", ["demo", "watch", "order", "brokers", "emulate"])
+@pytest.mark.parametrize("command", ["demo", "watch", "order", "orders", "doctor", "brokers", "emulate", "gauntlet"])
 def test_every_command_has_help_with_an_example(hybridbroker: Command, command: str) -> None:
     done = hybridbroker(command, "--help")
 

@@ -27,6 +27,8 @@ from hybridbroker.errors import InstrumentNotFound, InstrumentUnmapped
 TRADED_MS = 1_790_829_901_011
 RECEIVED_MS = 1_790_829_901_300
 TOKEN = "a-token-of-the-tests"
+PATIENCE = 10.0
+"""Seconds after which a test that waits for what never comes fails."""
 AUTHORIZE = "/v3/feed/market-data-feed/authorize"
 
 
@@ -243,12 +245,12 @@ class UpstoxServer:
             said[:] = self.received[connection:][:1]
             return bool(said) and len(said[0]) >= count
 
-        async with self._news:
+        async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(enough)
         return said[0]
 
     async def connected(self, count: int) -> None:
-        async with self._news:
+        async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(lambda: len(self.sockets) >= count)
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
