@@ -28,7 +28,8 @@ RELIANCE = REGISTRY["NSE:RELIANCE"]
 
 
 def buy(**changes: Any) -> LimitOrder:
-    return LimitOrder(RELIANCE, Side.BUY, **({"quantity": 1, "price": 1300, "product": Product.INTRADAY} | changes))
+    terms: dict[str, Any] = {"quantity": 1, "price": 1300, "product": Product.INTRADAY}
+    return LimitOrder(RELIANCE, Side.BUY, **(terms | changes))
 
 
 def written(folder: Path, pattern: str) -> list[Path]:

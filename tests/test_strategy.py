@@ -144,7 +144,7 @@ async def test_a_strategy_that_stops_gets_no_more_events() -> None:
 
 
 async def test_the_run_ends_when_the_segments_it_trades_have_closed() -> None:
-    events = [status(MarketPhase.OPEN), tick(0, 1), status(MarketPhase.CLOSED), None]
+    events: list[MarketEvent | None] = [status(MarketPhase.OPEN), tick(0, 1), status(MarketPhase.CLOSED), None]
     diary = Diary()
 
     await asyncio.wait_for(run(diary, Scripted(events).session, until_close=True), 5)

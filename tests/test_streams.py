@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
 
-from hybridbroker import FeedError, Gap, Overflow, Tick
+from hybridbroker import FeedError, Gap, MarketEvent, Overflow, Tick
 from hybridbroker.streams import EventBuffer, StreamHealth, only_ticks
 from hybridbroker.testing.clock import ManualClock
 from hybridbroker.testing.factories import make_instrument, make_tick
@@ -139,8 +140,10 @@ async def test_a_waiting_consumer_is_woken_by_a_frame_and_by_the_end() -> None:
 
 
 async def test_ticks_passes_over_everything_else() -> None:
-    async def source():  # type: ignore[no-untyped-def]
-        for event in (GAP, a(1), GAP, b(2)):
+    events: list[MarketEvent] = [GAP, a(1), GAP, b(2)]
+
+    async def source() -> AsyncIterator[MarketEvent]:
+        for event in events:
             yield event
 
     assert [tick.last_price async for tick in only_ticks(source())] == [1, 2]

@@ -120,6 +120,12 @@ ALLOWED = [
         id="a stop is held against its trigger",
     ),
     pytest.param(buy(), limits(max_daily_loss=500), {"pnl": Decimal("-499.99")}, id="just above the loss"),
+    pytest.param(
+        LimitOrder(ABC, Side.BUY, quantity=10, price="100", after_market=True),
+        limits(price_collar="0.03"),
+        {"stale_for": 9999.0, "is_open": False},
+        id="silence outside the session is normal",
+    ),
 ]
 
 

@@ -397,6 +397,15 @@ async def test_the_kill_switch_stays_thrown_across_a_restart_until_released(open
     assert order.is_open
 
 
+async def test_deleting_the_file_releases_the_kill_switch(open_guard: Open, tmp_path: Path) -> None:
+    async with open_guard() as guard:
+        await guard.kill("enough")
+        await asyncio.to_thread((tmp_path / "fake.kill").unlink)
+        order = await guard.place_order(buy())
+
+    assert order.is_open
+
+
 async def test_a_file_throws_the_kill_switch(open_guard: Open, tmp_path: Path) -> None:
     async with open_guard() as guard:
         (tmp_path / "fake.kill").touch()
@@ -469,6 +478,25 @@ async def test_flatten_replaces_an_exit_that_rests_and_never_doubles_it(
     assert len(working) == 1
     assert report.flat
     assert sum(order.filled_quantity * order.side.sign for order in bare.truth()) == 0
+
+
+async def test_flatten_closes_the_rest_although_one_order_is_unknown(
+    open_guard: Open, bare: FakeBroker, clock: VirtualClock
+) -> None:
+    async with open_guard() as guard:
+        await hold(bare, guard)
+        order = await guard.place_order(buy(10, instrument=XYZ))
+        bare.fill(order.id, 10)
+        bare.script.append(loses_reply(carried_out=False))
+        with pytest.raises(OrderOutcomeUnknown):
+            await clock.run(guard.place_order(sell(10, name="lost")))
+        fills_at_once(bare)
+        report = await clock.run(guard.flatten(within=10))
+        held = {each.instrument: each.quantity for each in await guard.positions()}
+
+    assert held == {ABC: 10, XYZ: 0}
+    assert "order lost may be live" in report.left
+    assert [each.client_order_id for each in bare.posts].count("lost") == 1
 
 
 async def test_flatten_says_what_is_left(open_guard: Open, bare: FakeBroker, clock: VirtualClock) -> None:

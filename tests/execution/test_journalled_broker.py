@@ -462,11 +462,37 @@ async def test_the_fills_of_an_order_are_kept(build: Build, bare: FakeBroker, cl
         assert [units for _, units, _ in broker._journal.fills(order.id)] == [4, 6]
 
 
+async def test_a_watch_that_breaks_stops_entries(build: Build, bare: FakeBroker, clock: VirtualClock) -> None:
+    broker = await build().__aenter__()
+    broker.keeper.start()
+    bare.tell("no order at all")  # type: ignore[arg-type]
+    await clock.advance(0.1)
+    bare.tell("no order at all")  # type: ignore[arg-type]
+    await clock.advance(0.1)
+
+    assert list(broker.stops.reasons) == ["watch"]
+    with pytest.raises(AttributeError):
+        await broker.__aexit__(None, None, None)
+
+
+async def test_the_stages_of_an_order_are_logged_as_data(
+    build: Build, bare: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="hybridbroker.orders")
+    async with build() as broker:
+        await broker.place_order(buy(name="t-1"))
+
+    (record,) = [each for each in caplog.records if getattr(each, "event", "") == "order-acknowledged"]
+    fields = record.fields  # type: ignore[attr-defined]
+    assert (fields["client_order_id"], fields["order_id"]) == ("t-1", "B1")
+    assert {"journal_ms", "rate_ms", "broker_ms", "total_ms"} <= set(fields)
+
+
 async def test_metrics_count_and_time_the_way_of_an_order(build: Build, bare: FakeBroker) -> None:
     async with build() as broker:
         await broker.place_order(buy())
         snapshot = broker.snapshot()
 
     assert snapshot.orders == {"placed": 1, "accepted": 1}
-    assert set(snapshot.latency_ms) == {"journal", "rate", "broker"}
+    assert set(snapshot.latency_ms) == {"journal", "rate", "broker", "total"}
     assert snapshot.unresolved == ()

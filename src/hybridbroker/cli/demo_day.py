@@ -8,10 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from hybridbroker.alerts import Notifier
 from hybridbroker.clock import Clock
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Candle, FeedMode, Gap, Tick
@@ -141,8 +142,12 @@ async def play_day(
             clock=clock,
             notifier=day,
         ) as session:
-            watched = attrs.evolve(
-                session, data=_WatchedData(session.data, day), broker=_TimedBroker(session.broker, day, clock)
+            watched = _WatchedSession(
+                data=cast("MarketData", _WatchedData(session.data, day)),
+                broker=cast("Broker", _TimedBroker(session.broker, day, clock)),
+                instruments=registry,
+                clock=clock,
+                notifier=day,
             )
             try:
                 await run(_WatchedBot(day.bot, day), watched, until_close=True)
@@ -152,6 +157,17 @@ async def play_day(
                 schedule = find_broker("dhan").charges
                 day.charges = schedule().charges_for(day.trades) if schedule else Charges()
                 day.duration_s = clock.monotonic() - began
+
+
+@attrs.frozen(kw_only=True)
+class _WatchedSession:
+    """The session as the bot sees it, with notes taken in passing."""
+
+    data: MarketData
+    broker: Broker
+    instruments: InstrumentRegistry
+    clock: Clock
+    notifier: Notifier
 
 
 class _WatchedBot(Strategy):

@@ -127,7 +127,7 @@ def diff(
 
 
 def _open(path: Path | None) -> InstrumentRegistry:
-    from hybridbroker.cli.options import open_registry
+    from hybridbroker.session import open_registry
 
     return asyncio.run(open_registry(path))
 

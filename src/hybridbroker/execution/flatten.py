@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -81,17 +82,20 @@ async def flatten(
     left = ["nothing was looked at"]
     while True:
         try:
-            open_orders = await cancel_all(broker, notes=notes)
-            if not open_orders and not broker.unresolved():
-                positions = [each for each in await broker.positions() if is_exposure(each)]
-                if not positions:
-                    return _report(notes, left=())
-                left = [f"{each.instrument.id} {each.product.value}: {each.quantity:+d}" for each in positions]
-                await _close(broker, positions, price=price, notes=notes)
-                await _rest(broker, clock, until=min(until, clock.now() + timedelta(seconds=_REST)))
-            else:
-                left = [f"order {each.id} is {each.status.value}" for each in open_orders]
-                left += [f"order {each.client_order_id} may be live" for each in broker.unresolved()]
+            still_open = await cancel_all(broker, notes=notes)
+            unknown = broker.unresolved()
+            positions = [each for each in await broker.positions() if is_exposure(each)]
+            left = [f"{each.instrument.id} {each.product.value}: {each.quantity:+d}" for each in positions]
+            left += [f"order {each.id} is {each.status.value}" for each in still_open]
+            left += [f"order {each.client_order_id} may be live" for each in unknown]
+            if not left:
+                return _report(notes, left=())
+            # What may still close a position by itself is not given a second chance to.
+            busy = {(each.instrument.id, each.side) for each in still_open}
+            busy |= {(each.instrument, each.side) for each in unknown}
+            free = [each for each in positions if (each.instrument.id, _exit_side(each)) not in busy]
+            await _close(broker, free, price=price, notes=notes)
+            await _rest(broker, clock, until=min(until, clock.now() + timedelta(seconds=_REST)))
         except HybridBrokerError as exc:
             notes.problem("reading the account", exc)
         if clock.now() >= until:
@@ -104,21 +108,20 @@ async def cancel_all(
 ) -> Sequence[Order]:
     """Cancel every open order of the account but those to ``spare``; return those still open."""
     notes = notes or _Notes()
-    still_open = []
-    for order in await broker.orders():
-        if order.is_final or (spare is not None and spare(order)):
-            continue
-        try:
-            after = await broker.cancel_order(order.id)
-        except HybridBrokerError as exc:
-            notes.problem(f"cancelling order {order.id}", exc)
-            still_open.append(order)
-            continue
-        if after.is_final:
-            notes.cancelled.append(order.id)
-        else:
-            still_open.append(after)
-    return still_open
+    wanted = [each for each in await broker.orders() if not each.is_final and (spare is None or not spare(each))]
+    after = await asyncio.gather(*(_cancel(broker, each, notes) for each in wanted))
+    return [each for each in after if not each.is_final]
+
+
+async def _cancel(broker: JournalledBroker, order: Order, notes: _Notes) -> Order:
+    try:
+        after = await broker.cancel_order(order.id)
+    except HybridBrokerError as exc:
+        notes.problem(f"cancelling order {order.id}", exc)
+        return order
+    if after.is_final:
+        notes.cancelled.append(order.id)
+    return after
 
 
 async def _close(
@@ -143,6 +146,10 @@ async def _close(
                 break
 
 
+def _exit_side(position: Position) -> Side:
+    return Side.SELL if position.quantity > 0 else Side.BUY
+
+
 def _slices(position: Position) -> Iterable[int]:
     left, most = abs(position.quantity), position.instrument.freeze_quantity
     lot = position.instrument.lot_size
@@ -153,7 +160,7 @@ def _slices(position: Position) -> Iterable[int]:
 
 
 def _exit(position: Position, quantity: int, *, broker: JournalledBroker, price: Decimal | None) -> OrderRequest:
-    side = Side.SELL if position.quantity > 0 else Side.BUY
+    side = _exit_side(position)
     instrument, product = position.instrument, position.product
     if Capability.MARKET_ORDERS in broker.capabilities or price is None:
         return MarketOrder(instrument, side, quantity=quantity, product=product)

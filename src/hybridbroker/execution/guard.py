@@ -237,7 +237,9 @@ def _exposed(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal
 
 
 def _priced(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
-    if facts.stale_for is not None:
+    # Outside the session silence is normal, and the price of the last session is all there is.
+    quiet = request.after_market or facts.is_open is False
+    if facts.stale_for is not None and not quiet:
         return Refusal(
             Limit.STALE,
             f"the last price of {request.instrument.id} is {facts.stale_for:.0f} s old, max_data_age is "
@@ -245,9 +247,11 @@ def _priced(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal 
         )
     if limits.price_collar is None:
         return None
-    if facts.price is None:
-        return Refusal(Limit.STALE, f"no fresh price of {request.instrument.id} to hold the order's against")
-    return _collared(request, limits.price_collar, facts.price)
+    if facts.price is not None:
+        return _collared(request, limits.price_collar, facts.price)
+    if quiet:
+        return None
+    return Refusal(Limit.STALE, f"no fresh price of {request.instrument.id} to hold the order's against")
 
 
 def _collared(request: OrderRequest, collar: Decimal, market: Decimal) -> Refusal | None:

@@ -63,7 +63,7 @@ _KINDS: Final[dict[OrderType, type[OrderRequest]]] = {
     OrderType.STOP_MARKET: StopMarketOrder,
 }
 _KILL_POLL: Final = 1.0
-_PNL_AGE: Final = 30.0
+_PNL_AGE: Final = 45.0
 _LASTING: Final = ("daily-loss", "recovery")
 """Reasons that no override lifts: they go when what they say is no longer so."""
 
@@ -126,10 +126,9 @@ class GuardedBroker:
             RiskRefused: A limit says no; its name is in ``limit``, the numbers are in the
                 message. Nothing was sent, nor written as an intent.
         """
-        metrics, started = self._broker.metrics, self._clock.monotonic()
+        started = self._clock.monotonic()
         since_read = self._prices.since_read()
-        if since_read is not None:
-            metrics.took(Stage.DECIDED, since_read)
+        stages = {} if since_read is None else {Stage.DECIDED: since_read}
         price = await self._price(request)
         await self._refresh_pnl()
         is_exit = False
@@ -139,16 +138,15 @@ class GuardedBroker:
             refusal = exit_refusal(request, self.limits, Facts(price=price)) if is_exit else refusal
         if refusal is not None:
             self._refuse(refusal, request)
-        metrics.took(Stage.CHECKED, self._clock.monotonic() - started)
-        order = await self._broker.place(
+        stages[Stage.CHECKED] = self._clock.monotonic() - started
+        return await self._broker.place(
             request,
             value=order_value(request, price),
             urgent=is_exit
             or self._claimable(request, self._broker.keeper.positions, (), before={}) >= request.quantity,
             last_look=None if is_exit else self._last_look,
+            stages=stages,
         )
-        metrics.took(Stage.TOTAL, self._clock.monotonic() - started)
-        return order
 
     async def modify_order(
         self,
@@ -166,7 +164,7 @@ class GuardedBroker:
         entry = self._broker.ledger.by_order_id(order_id)
         order = None if entry is None else self._broker.ledger.latest(entry.client_order_id)
         order = order or await self._broker.order(order_id)
-        only_less = price is None and trigger_price is None and (quantity or order.quantity) <= order.quantity
+        only_less = price is None and trigger_price is None and (quantity is None or quantity <= order.quantity)
         is_exit = only_less
         if not only_less:
             amended = _amended(order, quantity=quantity, price=price, trigger_price=trigger_price)

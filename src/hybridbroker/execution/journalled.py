@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +27,7 @@ from hybridbroker.errors import (
     RiskRefused,
     Unsupported,
 )
+from hybridbroker.execution.events import tell
 from hybridbroker.execution.journal import OrderJournal
 from hybridbroker.execution.keeper import Keeper
 from hybridbroker.execution.ledger import Ledger
@@ -142,19 +143,22 @@ class JournalledBroker:
         value: Decimal | None = None,
         urgent: bool = False,
         last_look: Callable[[], None] | None = None,
+        stages: Mapping[str, float] | None = None,
     ) -> Order:
         """Send one order, once.
 
         ``value`` is what it counts for where it has no price of its own; ``urgent`` lets it
         pass others that wait for the write rate; ``last_look`` may still refuse it, by
-        raising, just before it leaves. Up to the first await nothing else runs.
+        raising, just before it leaves; ``stages`` are seconds that earlier stages took, for
+        the log. Up to the first await nothing else runs.
         """
+        times = dict(stages or {})
         started = self._clock.monotonic()
         request = request.named(self._clock.now())
         entry = self.ledger.begin(request, value=request.value if value is None else value)
         name = entry.client_order_id
         journalled = self._clock.monotonic()
-        self.metrics.took(Stage.JOURNALLED, journalled - started)
+        times[Stage.JOURNALLED] = journalled - started
         try:
             await self._rate.acquire(urgent=urgent)
             if last_look is not None:
@@ -165,9 +169,14 @@ class JournalledBroker:
             raise
         self.keeper.start()
         left = self._clock.monotonic()
-        self.metrics.took(Stage.WAITED, left - journalled)
+        times[Stage.WAITED] = left - journalled
         order = await self._outcome(name, self._broker.place_order(request))
-        self.metrics.took(Stage.ACKNOWLEDGED, self._clock.monotonic() - left)
+        times[Stage.ACKNOWLEDGED] = self._clock.monotonic() - left
+        times[Stage.TOTAL] = sum(each for stage, each in times.items() if stage != Stage.DECIDED)
+        for stage, seconds in times.items():
+            self.metrics.took(stage, seconds)
+        in_ms: dict[str, Any] = {f"{stage}_ms": round(seconds * 1e3, 3) for stage, seconds in times.items()}
+        tell("order-acknowledged", client_order_id=name, order_id=order.id, **in_ms)
         return order
 
     async def _outcome(self, name: str, answer: Awaitable[Order]) -> Order:

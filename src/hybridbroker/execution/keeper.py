@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
@@ -89,6 +90,8 @@ class Keeper:
                 asyncio.create_task(self._listen(), name="hybridbroker-order-updates"),
                 asyncio.create_task(self._work(), name="hybridbroker-order-watch"),
             ]
+            for task in self._tasks:
+                task.add_done_callback(self._broke)
 
     async def close(self) -> None:
         """Stop watching; orders that are still unresolved are resolved at the next start."""
@@ -97,10 +100,18 @@ class Keeper:
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
         if self._ledger.unresolved():
-            await self._read_book()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._patience.deadline):
+                    await self._read_book()
         for result in results:
             if isinstance(result, Exception):
                 raise result
+
+    def _broke(self, task: asyncio.Task[None]) -> None:
+        """Stop entries when a defect ends the watch: nobody would find a lost order any more."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s ended: %r", task.get_name(), error)
+            self._stops.stop("watch", f"{task.get_name()} broke ({error!r}); restart the process", kept=False)
 
     def changed(self, before: Entry, after: Entry) -> None:
         """Take note that the ledger changed, and plan what follows from it."""
@@ -113,7 +124,9 @@ class Keeper:
         if after.state is OrderState.ACCEPTED:
             # A younger book may lag behind the update stream, so what it says is settled later.
             self._want(_Job.BOOK, after=_SETTLED)
-        self._want(_Job.TIDY, after=self._patience.poll)
+        # Put off with each change, so that it never falls between two orders of a busy minute.
+        self._due[_Job.TIDY] = self._clock.monotonic() + self._patience.poll
+        self._wake.set()
 
     # Reading.
 
@@ -252,21 +265,26 @@ class Keeper:
     async def _listen(self) -> None:
         while Capability.ORDER_UPDATES in self._broker.capabilities:
             try:
-                async with self._broker.order_updates() as updates:
-                    self.updates_live = True
-                    async for update in updates:
-                        self._heard(update)
-                self.updates_live, self._ended = False, True
-                self._hub.close()
+                await self._follow()
             except HybridBrokerError as exc:
-                self.updates_live = False
                 logger.warning("order updates are down (%s: %s); polling until they are back", type(exc).__name__, exc)
                 self._want(_Job.BOOK, after=_SOON)
                 self._want(_Job.POSITIONS, after=_SOON)
                 await self._clock.sleep(_REOPEN)
             else:
+                self._ended = True
+                self._hub.close()
                 return
         self._want(_Job.BOOK, after=self._patience.poll)
+
+    async def _follow(self) -> None:
+        try:
+            async with self._broker.order_updates() as updates:
+                self.updates_live = True
+                async for update in updates:
+                    self._heard(update)
+        finally:
+            self.updates_live = False
 
     def _heard(self, update: Order | Gap) -> None:
         if isinstance(update, Gap):

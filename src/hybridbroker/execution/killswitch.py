@@ -55,14 +55,15 @@ class KillSwitch:
             return f"the kill file {self.path} cannot be looked at: {exc}"
 
     def engage(self, reason: str) -> None:
-        """Throw the switch. It holds in this process even where the file cannot be written."""
-        self._reason = reason
+        """Throw the switch; where its file cannot be written, it holds for this process."""
         tell("kill-switch-engaged", level=logging.WARNING, reason=reason)
+        self._reason = reason
         if self.path is None:
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(reason + "\n", encoding="utf-8")
+            self._reason = None
         except OSError as exc:
             logger.warning("the kill switch holds in this process only, its file cannot be written: %s", exc)
 

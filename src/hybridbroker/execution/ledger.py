@@ -74,7 +74,9 @@ class Ledger:
 
     def load(self) -> None:
         """Read what a former process left."""
-        for entry in (*self._journal.unfinished(), *self._journal.entries(since=self.midnight())):
+        found = {each.client_order_id: each for each in self._journal.unfinished()}
+        found |= {each.client_order_id: each for each in self._journal.entries(since=self.midnight())}
+        for entry in sorted(found.values(), key=lambda each: each.created_at):
             self._put(entry)
         recent = self._clock.now() - _MINUTE
         self._placed.extend(sorted(each.created_at for each in self._entries.values() if each.created_at > recent))
@@ -144,7 +146,7 @@ class Ledger:
         oldest = self._clock.now() - timedelta(seconds=within)
         for entry in reversed(self._entries.values()):
             if entry.created_at <= oldest:
-                continue
+                break
             same = (
                 entry.instrument == request.instrument.id
                 and (entry.side, entry.type, entry.product) == (request.side, request.type, request.product)

@@ -28,7 +28,7 @@ class Stage:
     ACKNOWLEDGED: Final = "broker"
     """From handing the request to the broker's slice to its answer."""
     TOTAL: Final = "total"
-    """From the call of place_order to its answer."""
+    """All of it but the first: from the call of place_order to its answer."""
 
 
 @attrs.frozen(kw_only=True)

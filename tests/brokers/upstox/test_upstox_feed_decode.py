@@ -123,7 +123,7 @@ def test_thirty_levels_are_thirty_levels(decoder: FeedDecoder) -> None:
 
 
 @pytest.mark.parametrize("kind", [pb.initial_feed, pb.live_feed])
-def test_a_message_without_a_type_is_a_snapshot(decoder: FeedDecoder, kind: int) -> None:
+def test_a_message_without_a_type_is_a_snapshot(decoder: FeedDecoder, kind: pb.Type) -> None:
     assert tick_of(decoder, RELIANCE, full(), kind=kind).is_snapshot is (kind == pb.initial_feed)
 
 
@@ -147,7 +147,9 @@ def test_a_message_without_a_type_is_a_snapshot(decoder: FeedDecoder, kind: int)
         pytest.param(RELIANCE, {"optionGreeks": pb.OptionGreeks()}, "greeks", None, id="cash sends empty greeks"),
         pytest.param(RELIANCE, {"optionGreeks": None}, "greeks", None, id="no greeks told"),
         pytest.param(RELIANCE, {"marketOHLC": None}, "day", None, id="no bars told"),
-        pytest.param(RELIANCE, {"marketOHLC": pb.MarketOHLC(ohlc=[pb.OHLC(interval="1d")])}, "day", None, id="no prices"),
+        pytest.param(
+            RELIANCE, {"marketOHLC": pb.MarketOHLC(ohlc=[pb.OHLC(interval="1d")])}, "day", None, id="no prices"
+        ),
         pytest.param(CALL, {"iv": 0}, "greeks.implied_volatility", None, id="no volatility"),
     ],
 )
@@ -200,8 +202,14 @@ def test_the_lightest_mode_tells_an_auction_by_its_price(decoder: FeedDecoder) -
 
 
 def test_market_status_comes_first_and_keeps_the_brokers_words(decoder: FeedDecoder) -> None:
+    segments = {
+        "NSE_EQ": pb.NORMAL_OPEN,
+        "NSE_FO": pb.CLOSING_START,
+        "NSE_INDEX": pb.PRE_OPEN_START,
+        "GLOBAL_INDEX": pb.NORMAL_CLOSE,
+    }
     info = pb.MarketInfo(
-        segmentStatus={"NSE_EQ": pb.NORMAL_OPEN, "NSE_FO": pb.CLOSING_START, "NSE_INDEX": 0, "GLOBAL_INDEX": 3},
+        segmentStatus=segments,
         casMarketStatus={"NSE_EQ": pb.StatusInfo(status="CTS_CLOSE", updatedTime=RECEIVED_MS)},
         preOpenSessionStatus={"NSE_EQ": pb.StatusInfo(status="PRE_OPEN_END")},
     )
@@ -302,7 +310,11 @@ def test_the_book_is_read_once(decoder: FeedDecoder) -> None:
     assert tick.depth is tick.depth
 
 
-@pytest.mark.parametrize("copied", [lambda tick: pickle.loads(pickle.dumps(tick)), copy.copy, copy.deepcopy])
+def _pickled(tick: Tick) -> Any:
+    return pickle.loads(pickle.dumps(tick))  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize("copied", [_pickled, copy.copy, copy.deepcopy])
 def test_a_copied_tick_has_all_that_the_original_has(decoder: FeedDecoder, copied: Any) -> None:
     tick = tick_of(decoder, CALL, full())
 

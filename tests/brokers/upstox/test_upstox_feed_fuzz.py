@@ -75,7 +75,7 @@ def read_everything(ticks: Sequence[Any]) -> None:
 
 
 @given(market=markets, kind=st.sampled_from([pb.initial_feed, pb.live_feed]))
-def test_every_full_message_is_read_as_it_was_written(market: pb.MarketFullFeed, kind: int) -> None:
+def test_every_full_message_is_read_as_it_was_written(market: pb.MarketFullFeed, kind: pb.Type) -> None:
     (tick,) = new_decoder().feed(frame({CALL: full(market)}, kind=kind), RECEIVED_MS)
 
     assert isinstance(tick, Tick)
@@ -125,7 +125,9 @@ def test_what_was_told_last_is_what_is_known(updates: list[set[str]]) -> None:
             "ltpc": pb.LTPC(ltp=price, cp=1.0),
             "marketLevel": pb.MarketLevel(bidAskQuote=[pb.Quote(bidP=price, bidQ=1)]),
             "optionGreeks": pb.OptionGreeks(delta=price),
-            "marketOHLC": pb.MarketOHLC(ohlc=[pb.OHLC(interval="1d", open=price, high=price, low=price, close=price, ts=1)]),
+            "marketOHLC": pb.MarketOHLC(
+                ohlc=[pb.OHLC(interval="1d", open=price, high=price, low=price, close=price, ts=1)]
+            ),
         }
         known |= dict.fromkeys(parts, number)
         told = pb.MarketFullFeed(**{name: fields[name] for name in parts})

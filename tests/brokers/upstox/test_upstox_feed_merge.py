@@ -92,7 +92,12 @@ def test_a_partial_update_is_filled_up(decoder: FeedDecoder, partial: Market, ex
 @pytest.mark.parametrize("missing", ["marketLevel", "optionGreeks", "marketOHLC"])
 def test_each_sub_message_is_carried_over_whole(decoder: FeedDecoder, missing: str) -> None:
     before = after(decoder, CALL, full())
-    changed = {"marketLevel": book(1), "optionGreeks": greeks(0.1), "marketOHLC": bars(1.0), missing: None}
+    changed: dict[str, Any] = {
+        "marketLevel": book(1),
+        "optionGreeks": greeks(0.1),
+        "marketOHLC": bars(1.0),
+        missing: None,
+    }
 
     tick = after(decoder, CALL, full(**changed))
 
@@ -176,9 +181,7 @@ def test_an_index_keeps_its_bars(decoder: FeedDecoder) -> None:
 
 
 def test_greeks_mode_keeps_its_level(decoder: FeedDecoder) -> None:
-    tick = after(
-        decoder, CALL, greeks_feed(), greeks_feed(ltpc=trade(ltp=2.0), firstDepth=None, vtt=0, oi=0, iv=0)
-    )
+    tick = after(decoder, CALL, greeks_feed(), greeks_feed(ltpc=trade(ltp=2.0), firstDepth=None, vtt=0, oi=0, iv=0))
 
     assert tick.depth is not None
     assert (tick.last_price, tick.volume, tick.open_interest) == (2.0, 9120000, 4387500.0)

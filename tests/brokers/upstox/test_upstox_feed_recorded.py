@@ -54,7 +54,7 @@ def bar(rows: list[dict[str, Any]], interval: str) -> dict[str, Any] | None:
 
 def same_bar(candle: Candle | None, row: dict[str, Any] | None) -> bool:
     if candle is None or row is None:
-        return candle is row
+        return candle is None and row is None
     told = (to_epoch_ms(candle.start), candle.open, candle.high, candle.low, candle.close, candle.volume)
     return told == (int(row["ts"]), row["open"], row["high"], row["low"], row["close"], int(row.get("vol", 0)))
 

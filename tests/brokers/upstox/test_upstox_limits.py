@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hybridbroker.brokers.upstox.limits import FEED_LIMITS, LIMITS, check_subscription
+from hybridbroker.brokers.upstox.limits import FEED_LIMITS, LIMITS, Plan, check_subscription
 from hybridbroker.domain.market import FeedMode
 from hybridbroker.errors import SubscriptionLimit
 from hybridbroker.transport.limits import RateLimiter
@@ -30,7 +30,9 @@ def test_what_the_plan_allows_passes(counts: dict[FeedMode, int]) -> None:
         pytest.param({FeedMode.LTP: 5001}, "allows 5000 instruments in mode ltp alone, this makes 5001", id="ltp"),
         pytest.param({FeedMode.FULL: 2001}, "allows 2000 instruments in mode full alone", id="full"),
         pytest.param(
-            {FeedMode.FULL: 1501, FeedMode.LTP: 1}, "allows 1500 instruments in mode full beside other modes", id="mixed"
+            {FeedMode.FULL: 1501, FeedMode.LTP: 1},
+            "allows 1500 instruments in mode full beside other modes",
+            id="mixed",
         ),
         pytest.param({FeedMode.DEPTH_30: 1}, "allows 0 instruments in mode depth-30", id="no depth"),
     ],
@@ -48,7 +50,7 @@ def test_plus_has_thirty_levels_for_fifty_instruments() -> None:
 
 
 @pytest.mark.parametrize("plan", FEED_LIMITS)
-def test_every_mode_has_its_limits(plan: str) -> None:
+def test_every_mode_has_its_limits(plan: Plan) -> None:
     limits = FEED_LIMITS[plan]
 
     assert set(limits.alone) == set(limits.mixed) == set(FeedMode)

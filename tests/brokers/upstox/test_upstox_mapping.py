@@ -89,7 +89,10 @@ def full(**fields: object) -> wire.FullQuote:
 
 
 def test_both_calls_together_make_a_quote() -> None:
-    book = {"buy": [{"quantity": 310, "price": 1404.8, "orders": 6}, {"quantity": 0, "price": 0, "orders": 0}], "sell": []}
+    book = {
+        "buy": [{"quantity": 310, "price": 1404.8, "orders": 6}, {"quantity": 0, "price": 0, "orders": 0}],
+        "sell": [],
+    }
     day = {"open": 1399.0, "high": 1409.4, "low": 1394.2, "close": 1404.9}
 
     quote = quote_from_wire(

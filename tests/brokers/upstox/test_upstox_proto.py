@@ -29,7 +29,8 @@ atp=5 double, vtt=6 int64, oi=7 double, iv=8 double, tbq=9 double, tsq=10 double
 ieq=13 int64, iiqTotal=14 int64, iiqM=15 int64, casEligible=16 bool
 IndexFullFeed: ltpc=1 LTPC, marketOHLC=2 MarketOHLC
 FullFeed: marketFF=1 MarketFullFeed, indexFF=2 IndexFullFeed
-FirstLevelWithGreeks: ltpc=1 LTPC, firstDepth=2 Quote, optionGreeks=3 OptionGreeks, vtt=4 int64, oi=5 double, iv=6 double
+FirstLevelWithGreeks: ltpc=1 LTPC, firstDepth=2 Quote, optionGreeks=3 OptionGreeks, vtt=4 int64, oi=5 double, \
+iv=6 double
 Feed: ltpc=1 LTPC, fullFeed=2 FullFeed, firstLevelWithGreeks=3 FirstLevelWithGreeks, requestMode=4 RequestMode
 StatusInfo: status=1 string, updatedTime=2 int64
 MarketInfo: segmentStatus=1 repeated SegmentStatusEntry, casMarketStatus=2 repeated CasMarketStatusEntry, \
@@ -102,7 +103,15 @@ def test_names_are_ours_so_that_the_vendors_schema_can_be_loaded_beside_it() -> 
 
 def test_the_committed_code_is_what_the_compiler_makes(tmp_path: Path) -> None:
     python = os.environ.get("HYBRIDBROKER_PROTO_PYTHON", sys.executable)
-    command = [python, "-m", "grpc_tools.protoc", "-I", str(SOURCE), f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
+    command = [
+        python,
+        "-m",
+        "grpc_tools.protoc",
+        "-I",
+        str(SOURCE),
+        f"--python_out={tmp_path}",
+        f"--pyi_out={tmp_path}",
+    ]
     found = subprocess.run([python, "-c", "import grpc_tools"], check=False, capture_output=True)
     if found.returncode:
         pytest.skip("grpcio-tools 1.68 is in an environment of its own: name its python in HYBRIDBROKER_PROTO_PYTHON")

@@ -308,7 +308,10 @@ async def test_quotes_are_found_by_the_key_inside_not_by_the_name_outside(
 
 async def test_twelve_hundred_quotes_are_three_calls_of_each_kind(upstox: respx.MockRouter, clock: ManualClock) -> None:
     shares: dict[Instrument, str] = {share(f"S{n}"): f"NSE_EQ|INE{n:09}" for n in range(1200)}
-    ltp, full = quotes_by(upstox, "/v3/market-quote/ltp", ltp_row), quotes_by(upstox, "/v3/market-quote/quotes", full_row)
+    ltp, full = (
+        quotes_by(upstox, "/v3/market-quote/ltp", ltp_row),
+        quotes_by(upstox, "/v3/market-quote/quotes", full_row),
+    )
 
     async with UpstoxMarketData(settings(HOST), instruments=Lookup(shares), clock=clock) as data:
         quotes = await data.quotes(shares)

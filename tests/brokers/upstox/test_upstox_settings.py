@@ -45,7 +45,7 @@ def test_settings_come_from_a_dotenv_file_that_the_other_broker_shares(tmp_path:
 def test_a_token_that_was_pasted_wrongly_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     monkeypatch.setenv("UPSTOX_ACCESS_TOKEN", token)
 
-    with pytest.raises(ConfigurationError, match="UPSTOX_ACCESS_TOKEN: .*paste it again") as caught:
+    with pytest.raises(ConfigurationError, match=r"UPSTOX_ACCESS_TOKEN: .*paste it again") as caught:
         read_settings()
 
     assert token not in str(caught.value)

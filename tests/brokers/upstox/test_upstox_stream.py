@@ -35,7 +35,6 @@ from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.domain.market import FeedMode, FeedState, Gap, MarketEvent, MarketStatus, Tick
 from hybridbroker.errors import (
     FeedAuthenticationError,
-    FeedError,
     InstrumentUnmapped,
     NetworkError,
     NotSent,
@@ -55,7 +54,7 @@ async def take(events: MarketStream, count: int) -> list[MarketEvent]:
 
 async def until(met: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not met():
+        while not met():  # noqa: ASYNC110 - what it waits for tells nobody
             await asyncio.sleep(0.01)
 
 
@@ -103,62 +102,59 @@ async def test_leaving_by_an_exception_closes_the_socket() -> None:
 
 
 async def test_a_lost_connection_is_a_gap_and_everything_is_said_again_on_a_fresh_address() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE], mode=FeedMode.FULL) as events:
-            await events.subscribe([TCS], mode=FeedMode.LTP)
-            await server.heard(2)
-            await server.send(frame({RELIANCE: full()}))
-            first = await next_tick(events)
-            await server.cut()
-            await server.heard(2, connection=1)
-            await server.send(frame({RELIANCE: full(ltpc=trade(ltp=2.0))}, kind=pb.initial_feed))
-            gap, tick = await take(events, 2)
+    async with serving() as (server, data), data.stream([RELIANCE], mode=FeedMode.FULL) as events:
+        await events.subscribe([TCS], mode=FeedMode.LTP)
+        await server.heard(2)
+        await server.send(frame({RELIANCE: full()}))
+        first = await next_tick(events)
+        await server.cut()
+        await server.heard(2, connection=1)
+        await server.send(frame({RELIANCE: full(ltpc=trade(ltp=2.0))}, kind=pb.initial_feed))
+        gap, tick = await take(events, 2)
 
-            assert first.last_price == 1404.9
-            assert isinstance(gap, Gap)
-            assert gap.since <= gap.until
-            assert isinstance(tick, Tick)
-            assert tick.last_price == 2.0
-            assert len(set(server.addresses)) == len(server.addresses) == 2
-            told = {each["data"]["mode"]: each["data"]["instrumentKeys"] for each in server.received[1]}
-            assert told == {"full": [KEYS[RELIANCE]], "ltpc": [KEYS[TCS]]}
-            assert (events.health.reconnects, events.health.gaps) == (1, 1)
+        assert first.last_price == 1404.9
+        assert isinstance(gap, Gap)
+        assert gap.since <= gap.until
+        assert isinstance(tick, Tick)
+        assert tick.last_price == 2.0
+        assert len(set(server.addresses)) == len(server.addresses) == 2
+        told = {each["data"]["mode"]: each["data"]["instrumentKeys"] for each in server.received[1]}
+        assert told == {"full": [KEYS[RELIANCE]], "ltpc": [KEYS[TCS]]}
+        assert (events.health.reconnects, events.health.gaps) == (1, 1)
 
 
 async def test_what_was_known_before_a_gap_does_not_fill_what_comes_after() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE], mode=FeedMode.FULL) as events:
-            await server.heard(1)
-            await server.send(frame({RELIANCE: full()}))
-            await next_tick(events)
-            await server.cut()
-            await server.heard(1, connection=1)
-            await server.send(frame({RELIANCE: full(ltpc=None)}), frame({RELIANCE: full(ltpc=trade(ltp=3.0))}))
+    async with serving() as (server, data), data.stream([RELIANCE], mode=FeedMode.FULL) as events:
+        await server.heard(1)
+        await server.send(frame({RELIANCE: full()}))
+        await next_tick(events)
+        await server.cut()
+        await server.heard(1, connection=1)
+        await server.send(frame({RELIANCE: full(ltpc=None)}), frame({RELIANCE: full(ltpc=trade(ltp=3.0))}))
 
-            assert (await next_tick(events)).last_price == 3.0
-            assert events.health.skipped["no last price"] == 1
+        assert (await next_tick(events)).last_price == 3.0
+        assert events.health.skipped["no last price"] == 1
 
 
 async def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:
     clock = HastyClock()
-    async with serving(clock=clock) as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            await server.stop()
-            await until(lambda: len(clock.pauses) >= 6)
-            state = events.health.state
-            await server.start()
-            await server.heard(1, connection=-1)
-            await server.connected(2)
-            await server.heard(1, connection=1)
-            await server.send(frame({RELIANCE: full()}))
-            (gap,) = await take(events, 1)
-            tick = await next_tick(events)
+    async with serving(clock=clock) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        await server.stop()
+        await until(lambda: len(clock.pauses) >= 6)
+        state = events.health.state
+        await server.start()
+        await server.heard(1, connection=-1)
+        await server.connected(2)
+        await server.heard(1, connection=1)
+        await server.send(frame({RELIANCE: full()}))
+        (gap,) = await take(events, 1)
+        tick = await next_tick(events)
 
-            assert state is FeedState.RECONNECTING
-            assert isinstance(gap, Gap)
-            assert tick.instrument is RELIANCE
-            assert events.health.state is FeedState.LIVE
+        assert state is FeedState.RECONNECTING
+        assert isinstance(gap, Gap)
+        assert tick.instrument is RELIANCE
+        assert events.health.state is FeedState.LIVE
 
 
 async def test_an_address_used_before_is_refused_and_replaced() -> None:
@@ -173,42 +169,40 @@ async def test_an_address_used_before_is_refused_and_replaced() -> None:
 @pytest.mark.parametrize("trouble", [403, 429, 500, 503])
 async def test_handshakes_that_are_refused_slow_down_and_go_on(trouble: int) -> None:
     clock = HastyClock()
-    async with serving(clock=clock) as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            server.handshake = [trouble] * 3
-            await server.cut()
-            await server.connected(2)
-            (gap,) = await take(events, 1)
+    async with serving(clock=clock) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        server.handshake = [trouble] * 3
+        await server.cut()
+        await server.connected(2)
+        (gap,) = await take(events, 1)
 
-            assert isinstance(gap, Gap)
-            assert len(set(server.addresses)) == 5
-            pauses = clock.pauses[1:4]
-            assert len(pauses) == 3
-            assert min(pauses) >= 1.0
-            assert max(pauses) >= 4.0
+        assert isinstance(gap, Gap)
+        assert len(set(server.addresses)) == 5
+        pauses = clock.pauses[1:4]
+        assert len(pauses) == 3
+        assert min(pauses) >= 1.0
+        assert max(pauses) >= 4.0
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_an_authorize_call_that_fails_is_repeated_with_patience(status: int) -> None:
     clock = HastyClock()
-    async with serving(clock=clock) as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            server.authorize = [status, status]
-            await server.cut()
-            await server.connected(2)
-            (gap,) = await take(events, 1)
+    async with serving(clock=clock) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        server.authorize = [status, status]
+        await server.cut()
+        await server.connected(2)
+        (gap,) = await take(events, 1)
 
-            assert isinstance(gap, Gap)
-            assert len(server.tokens) == 4
-            assert sorted(clock.pauses)[-2] >= 1.0
+        assert isinstance(gap, Gap)
+        assert len(server.tokens) == 4
+        assert sorted(clock.pauses)[-2] >= 1.0
 
 
 @pytest.mark.parametrize(
     ("authorize", "expected", "calls"),
     [
-        pytest.param([401, 401], FeedAuthenticationError, 2, id="wrong token"),
+        pytest.param([401], FeedAuthenticationError, 1, id="wrong token"),
         pytest.param([429], RateLimited, 1, id="too often"),
         pytest.param([500], NetworkError, 1, id="server error"),
         pytest.param([b"<html><title>Attention Required!</title></html>"], NetworkError, 1, id="Cloudflare"),
@@ -220,7 +214,7 @@ async def test_entering_raises_what_stands_in_the_way(
     authorize: list[Any], expected: type[Exception], calls: int
 ) -> None:
     async with serving() as (server, data):
-        server.authorize = authorize
+        server.authorize = list(authorize)
 
         with pytest.raises(expected):
             async with data.stream([RELIANCE]):
@@ -240,17 +234,16 @@ async def test_nobody_there_is_not_sent() -> None:
 
 
 async def test_credentials_that_die_end_the_stream_instead_of_hammering() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            server.token = "another-one"
-            await server.cut()
+    async with serving() as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        server.token = "another-one"
+        await server.cut()
 
-            with pytest.raises(FeedAuthenticationError):
-                await next_tick(events)
+        with pytest.raises(FeedAuthenticationError):
+            await next_tick(events)
 
-            assert len(server.tokens) == 3
-            assert events.health.state is FeedState.CLOSED
+        assert len(server.tokens) == 2
+        assert events.health.state is FeedState.CLOSED
 
 
 async def test_a_handshake_401_asks_once_more_then_stops() -> None:
@@ -280,89 +273,84 @@ class Tokens:
 
 async def test_a_running_stream_survives_the_nightly_roll_over_when_there_is_a_new_token() -> None:
     tokens = Tokens()
-    async with serving(tokens=tokens) as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            server.token = tokens.secret = "tomorrows-token"
-            await server.cut()
-            await server.heard(1, connection=1)
-            await server.send(frame({RELIANCE: full()}))
+    async with serving(tokens=tokens) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        server.token = tokens.secret = "tomorrows-token"
+        await server.cut()
+        await server.heard(1, connection=1)
+        await server.send(frame({RELIANCE: full()}))
 
-            assert isinstance((await take(events, 1))[0], Gap)
-            assert (await next_tick(events)).instrument is RELIANCE
-            assert server.tokens == [f"Bearer {TOKEN}", "Bearer tomorrows-token"]
+        assert isinstance((await take(events, 1))[0], Gap)
+        assert (await next_tick(events)).instrument is RELIANCE
+        assert server.tokens == [f"Bearer {TOKEN}", "Bearer tomorrows-token"]
 
 
 async def test_without_a_new_token_the_stream_says_that_it_is_over() -> None:
     tokens = Tokens()
-    async with serving(tokens=tokens) as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            tokens.over = True
-            await server.cut()
+    async with serving(tokens=tokens) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        tokens.over = True
+        await server.cut()
 
-            with pytest.raises(FeedAuthenticationError, match="half past three") as caught:
-                await next_tick(events)
+        with pytest.raises(FeedAuthenticationError, match="half past three") as caught:
+            await next_tick(events)
 
-            assert isinstance(caught.value.__cause__, TokenExpired)
-            assert len(server.tokens) == 1
+        assert isinstance(caught.value.__cause__, TokenExpired)
+        assert len(server.tokens) == 1
 
 
 async def test_noise_text_and_strangers_are_counted_and_the_rest_is_delivered() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            good = frame({RELIANCE: full()})
-            refusal = '{"status":"failed","method":"sub","error":"Invalid instrument"}'
-            stranger = frame({TCS: full()})
-            await server.send(b"\xff\x01noise", good[:-9], "hello", refusal, stranger, b"", good)
+    async with serving() as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        good = frame({RELIANCE: full()})
+        refusal = '{"status":"failed","method":"sub","error":"Invalid instrument"}'
+        stranger = frame({TCS: full()})
+        await server.send(b"\xff\x01noise", good[:-9], "hello", refusal, stranger, b"", good)
 
-            tick = await next_tick(events)
+        tick = await next_tick(events)
 
-            assert tick.instrument is RELIANCE
-            assert events.health.skipped == {
-                "unreadable frame": 2,
-                "text frame": 2,
-                "refused request": 1,
-                "unknown key": 1,
-                "empty frame": 1,
-            }
-            assert events.health.reconnects == 0
+        assert tick.instrument is RELIANCE
+        assert events.health.skipped == {
+            "unreadable frame": 2,
+            "text frame": 2,
+            "refused request": 1,
+            "unknown key": 1,
+            "empty frame": 1,
+        }
+        assert events.health.reconnects == 0
 
 
 async def test_modes_change_while_the_stream_runs() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE, TCS]) as events:
-            await events.subscribe([TCS, CALL], mode=FeedMode.FULL)
-            await events.subscribe([TCS, NIFTY])
-            await events.subscribe([TCS, NIFTY, CALL])
+    async with serving() as (server, data), data.stream([RELIANCE, TCS]) as events:
+        await events.subscribe([TCS, CALL], mode=FeedMode.FULL)
+        await events.subscribe([TCS, NIFTY])
+        await events.subscribe([TCS, NIFTY, CALL])
 
-            requests = await server.heard(4)
+        requests = await server.heard(4)
 
-            told = [(each["method"], each["data"].get("mode"), each["data"]["instrumentKeys"]) for each in requests]
-            assert told == [
-                ("sub", "ltpc", [KEYS[RELIANCE], KEYS[TCS]]),
-                ("sub", "full", [KEYS[CALL]]),
-                ("change_mode", "full", [KEYS[TCS]]),
-                ("sub", "ltpc", [KEYS[NIFTY]]),
-            ]
+        told = [(each["method"], each["data"].get("mode"), each["data"]["instrumentKeys"]) for each in requests]
+        assert told == [
+            ("sub", "ltpc", [KEYS[RELIANCE], KEYS[TCS]]),
+            ("sub", "full", [KEYS[CALL]]),
+            ("change_mode", "full", [KEYS[TCS]]),
+            ("sub", "ltpc", [KEYS[NIFTY]]),
+        ]
 
 
 async def test_unsubscribed_instruments_stay_away_after_a_reconnection() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE, TCS]) as events:
-            await events.unsubscribe([TCS, CALL, UNLISTED])
-            requests = await server.heard(2)
-            await server.send(frame({TCS: ltp_feed()}), frame({RELIANCE: ltp_feed()}))
-            tick = await next_tick(events)
-            await server.cut()
-            again = await server.heard(1, connection=1)
+    async with serving() as (server, data), data.stream([RELIANCE, TCS]) as events:
+        await events.unsubscribe([TCS, CALL, UNLISTED])
+        requests = await server.heard(2)
+        await server.send(frame({TCS: ltp_feed()}), frame({RELIANCE: ltp_feed()}))
+        tick = await next_tick(events)
+        await server.cut()
+        again = await server.heard(1, connection=1)
 
-            assert requests[1]["method"] == "unsub"
-            assert requests[1]["data"] == {"instrumentKeys": [KEYS[TCS]]}
-            assert tick.instrument is RELIANCE
-            assert again[0]["data"]["instrumentKeys"] == [KEYS[RELIANCE]]
-            assert events.health.stale(TCS)
+        assert requests[1]["method"] == "unsub"
+        assert requests[1]["data"] == {"instrumentKeys": [KEYS[TCS]]}
+        assert tick.instrument is RELIANCE
+        assert again[0]["data"]["instrumentKeys"] == [KEYS[RELIANCE]]
+        assert events.health.stale(TCS)
 
 
 async def test_an_instrument_upstox_does_not_list_is_refused_before_anything_is_sent() -> None:
@@ -394,15 +382,14 @@ async def test_a_third_socket_is_refused_until_one_is_closed() -> None:
 
 
 async def test_plus_may_open_five_sockets_and_see_thirty_levels() -> None:
-    async with serving(plan="plus") as (server, data):
-        async with data.stream(), data.stream(), data.stream(), data.stream():
-            async with data.stream([RELIANCE], mode=FeedMode.DEPTH_30):
-                (request,) = await server.heard(1)
+    async with serving(plan="plus") as (server, data), data.stream(), data.stream(), data.stream(), data.stream():
+        async with data.stream([RELIANCE], mode=FeedMode.DEPTH_30):
+            (request,) = await server.heard(1)
 
-                assert request["data"]["mode"] == "full_d30"
-                with pytest.raises(SubscriptionLimit):
-                    async with data.stream():
-                        pass
+            assert request["data"]["mode"] == "full_d30"
+            with pytest.raises(SubscriptionLimit):
+                async with data.stream():
+                    pass
 
 
 async def test_thirty_levels_need_plus() -> None:
@@ -415,60 +402,42 @@ async def test_thirty_levels_need_plus() -> None:
 
 
 async def test_a_frame_without_listeners_is_still_read() -> None:
-    async with serving(greeting=[market_info()]) as (_, data):
-        async with data.stream() as events:
-            (status,) = await take(events, 1)
+    async with serving(greeting=[market_info()]) as (_, data), data.stream() as events:
+        (status,) = await take(events, 1)
 
-            assert isinstance(status, MarketStatus)
-
-
-async def test_a_slow_consumer_gets_the_newest_price() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE]) as events:
-            await server.heard(1)
-            await server.send(frame({RELIANCE: ltp_feed(ltp=1.0)}))
-            await asyncio.sleep(0.4)
-            await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(2, 60)))
-            await until(lambda: events.health.conflated >= 50)
-
-            assert (await next_tick(events)).last_price > 50
-            assert events.health.conflated >= 50
+        assert isinstance(status, MarketStatus)
 
 
-async def test_a_slow_consumer_can_ask_to_be_told() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE], overflow=Overflow.ERROR) as events:
-            await server.heard(1)
-            await server.send(frame({RELIANCE: ltp_feed()}))
-            await asyncio.sleep(0.4)
-            await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(2, 5)))
+async def test_a_slow_consumer_gets_the_newest_price_and_a_count() -> None:
+    async with serving() as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(1, 60)))
+        await until(lambda: events.health.last_data is not None)
+        await asyncio.sleep(0.4)
 
-            with pytest.raises(FeedError, match="behind the market"):
-                for _ in range(10):
-                    await next_tick(events)
+        assert (await next_tick(events)).last_price == 59.0
+        assert events.health.conflated == 58
 
 
 async def test_a_blocked_stream_loses_nothing() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE], overflow=Overflow.BLOCK) as events:
-            await server.heard(1)
-            await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(1, 40)))
-            await asyncio.sleep(0.3)
+    async with serving() as (server, data), data.stream([RELIANCE], overflow=Overflow.BLOCK) as events:
+        await server.heard(1)
+        await server.send(*(frame({RELIANCE: ltp_feed(ltp=float(n))}) for n in range(1, 40)))
+        await asyncio.sleep(0.3)
 
-            assert [(await next_tick(events)).last_price for _ in range(39)] == [float(n) for n in range(1, 40)]
-            assert events.health.conflated == 0
+        assert [(await next_tick(events)).last_price for _ in range(39)] == [float(n) for n in range(1, 40)]
+        assert events.health.conflated == 0
 
 
 async def test_two_streams_do_not_hear_each_other() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE]) as first, data.stream([TCS]) as second:
-            await server.connected(2)
-            await server.heard(1, connection=0)
-            await server.heard(1, connection=1)
-            await server.send(frame({RELIANCE: ltp_feed(), TCS: ltp_feed()}))
+    async with serving() as (server, data), data.stream([RELIANCE]) as first, data.stream([TCS]) as second:
+        await server.connected(2)
+        await server.heard(1, connection=0)
+        await server.heard(1, connection=1)
+        await server.send(frame({RELIANCE: ltp_feed(), TCS: ltp_feed()}))
 
-            assert (await next_tick(first)).instrument is RELIANCE
-            assert (await next_tick(second)).instrument is TCS
+        assert (await next_tick(first)).instrument is RELIANCE
+        assert (await next_tick(second)).instrument is TCS
 
 
 async def test_neither_token_nor_one_time_code_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -491,15 +460,14 @@ def _ours(caplog: pytest.LogCaptureFixture) -> str:
 
 
 async def test_an_instrument_that_never_ticks_becomes_stale() -> None:
-    async with serving() as (server, data):
-        async with data.stream([RELIANCE, TCS]) as events:
-            await server.heard(1)
-            await asyncio.sleep(0.05)
-            await server.send(frame({RELIANCE: ltp_feed()}))
-            await next_tick(events)
+    async with serving() as (server, data), data.stream([RELIANCE, TCS]) as events:
+        await server.heard(1)
+        await asyncio.sleep(0.05)
+        await server.send(frame({RELIANCE: ltp_feed()}))
+        await next_tick(events)
 
-            assert events.health.stale(TCS, after=0.04)
-            assert not events.health.stale(RELIANCE, after=timedelta(seconds=30).total_seconds())
+        assert events.health.stale(TCS, after=0.04)
+        assert not events.health.stale(RELIANCE, after=timedelta(seconds=30).total_seconds())
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1/", "ws://feed.example.test/?code=1", "not a url", ""])

@@ -79,7 +79,7 @@ class Lookup:
     def __init__(self, keys: dict[Instrument, str] | None = None) -> None:
         self._keys = KEYS if keys is None else keys
 
-    def __getitem__(self, id: str) -> Instrument:
+    def __getitem__(self, id: str) -> Instrument:  # noqa: A002
         found = next((each for each in self._keys if each.id == id), None)
         if found is None:
             raise InstrumentNotFound(id)
@@ -146,7 +146,14 @@ def index_feed(**fields: Any) -> pb.Feed:
 
 def greeks_feed(**fields: Any) -> pb.Feed:
     quote = pb.Quote(bidQ=750, bidP=118.35, askQ=300, askP=118.45)
-    told = {"ltpc": trade(), "firstDepth": quote, "optionGreeks": greeks(), "vtt": 9120000, "oi": 4387500.0, "iv": 0.118}
+    told = {
+        "ltpc": trade(),
+        "firstDepth": quote,
+        "optionGreeks": greeks(),
+        "vtt": 9120000,
+        "oi": 4387500.0,
+        "iv": 0.118,
+    }
     part = pb.FirstLevelWithGreeks(**{name: each for name, each in {**told, **fields}.items() if each is not None})
     return pb.Feed(firstLevelWithGreeks=part, requestMode=pb.option_greeks)
 
@@ -155,12 +162,12 @@ def ltp_feed(**fields: Any) -> pb.Feed:
     return pb.Feed(ltpc=trade(**fields))
 
 
-def frame(feeds: dict[Instrument, pb.Feed] | None = None, *, kind: int = pb.live_feed, **more: Any) -> bytes:
+def frame(feeds: dict[Instrument, pb.Feed] | None = None, *, kind: pb.Type = pb.live_feed, **more: Any) -> bytes:
     named = {KEYS[instrument]: feed for instrument, feed in (feeds or {}).items()}
     return pb.FeedResponse(type=kind, feeds=named, currentTs=RECEIVED_MS, **more).SerializeToString()
 
 
-def market_info(**segments: int) -> bytes:
+def market_info(**segments: Any) -> bytes:
     info = pb.MarketInfo(segmentStatus=segments or {"NSE_EQ": pb.NORMAL_OPEN})
     return pb.FeedResponse(type=pb.market_info, currentTs=RECEIVED_MS, marketInfo=info).SerializeToString()
 
