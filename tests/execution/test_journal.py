@@ -123,20 +123,14 @@ def test_fills_are_kept_once(path: Path, clock: ManualClock) -> None:
 def test_one_synced_commit_per_intent_and_none_after(path: Path, clock: ManualClock) -> None:
     statements: list[str] = []
     with OrderJournal(path, clock=clock) as journal:
+        assert journal._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL, left over from opening
         journal._db.set_trace_callback(statements.append)
         journal.begin(entry(clock=clock), "")
         journal.save(entry(clock=clock), "sent")
         journal.save(entry(clock=clock), "accepted")
 
-    modes = [each for each in statements if "synchronous" in each or each == "COMMIT"]
-    assert modes == [
-        "PRAGMA synchronous=FULL",
-        "COMMIT",
-        "PRAGMA synchronous=NORMAL",
-        "COMMIT",
-        "PRAGMA synchronous=NORMAL",
-        "COMMIT",
-    ]
+    told = [each.removeprefix("PRAGMA synchronous=") for each in statements if "sync" in each or each == "COMMIT"]
+    assert told == ["COMMIT", "NORMAL", "COMMIT", "COMMIT"]
     assert len(journal.sync_seconds) == 1
 
 

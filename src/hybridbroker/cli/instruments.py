@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hybridbroker.errors import ConfigurationError
+from hybridbroker.errors import ConfigurationError, HybridBrokerError
 
 if TYPE_CHECKING:
     from hybridbroker.domain.instrument import Instrument
@@ -81,7 +81,8 @@ def find(
     Example: hybridbroker instruments find NSE:RELIANCE dhan/NSE_EQ:2885 INE002A01018
     """
     registry = _open(instruments)
-    _show(registry, [each for name in names for each in _found(registry, name)], as_json=as_json)
+    found = dict.fromkeys(each for name in names for each in _found(registry, name))
+    _show(registry, list(found), as_json=as_json)
 
 
 @app.command()
@@ -176,16 +177,20 @@ def _source(name: str) -> ListingSource:
 
 async def _build_from_servers(out: Path | None) -> Path:
     from hybridbroker.clock import SystemClock
-    from hybridbroker.instruments.refresh import cache_folder, installed_sources, refresh
+    from hybridbroker.instruments import store
+    from hybridbroker.instruments.refresh import cache_folder, installed_sources, newest_build, refresh
 
     folder = cache_folder()
-    with _progress_bar() as progress:
-        path = await refresh(folder, installed_sources(), clock=SystemClock(), progress=progress)
+    try:
+        with _progress_bar() as progress:
+            path = await refresh(folder, installed_sources(), clock=SystemClock(), progress=progress)
+    except HybridBrokerError:
+        if (last := newest_build(folder)) is not None:
+            print(f"the last build is kept: {last}", file=sys.stderr)
+        raise
     if out is None:
         return path
-    import shutil
-
-    shutil.copyfile(path, out)
+    store.copy(path, out)
     return out
 
 
@@ -247,16 +252,11 @@ def _show(registry: InstrumentRegistry, found: Sequence[Instrument], *, as_json:
     if not rows:
         print("nothing resembles that", file=sys.stderr)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("id", "name", "kind", "ISIN", "lot", "tick", "keys", box=None)
     for row in rows:
-        keys = "  ".join(f"{broker}={key}" for broker, key in row["keys"].items())
-        table.add_row(
-            row["id"], row["name"], row["kind"], row["isin"] or "", str(row["lot_size"]), row["tick_size"], keys
-        )
-    Console().print(table)
+        words = (row["kind"], row["series"], row["isin"], f"lot {row['lot_size']}", f"tick {row['tick_size']}")
+        print(f"{row['id']}  {row['name']}  ({', '.join(filter(None, words))})")
+        for broker, key in row["keys"].items():
+            print(f"    {broker}  {key}")
 
 
 def _report(registry: InstrumentRegistry, *, seconds: float, peak: float | None) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def _print_report(registry: InstrumentRegistry, *, seconds: float, peak: float |
         for reason, count in sorted(coverage.unmapped[broker].items(), key=lambda each: -each[1]):
             table.add_row("", f"{count:,}", reason)
     console.print(table)
-    for title, tallies in (("conflict", coverage.conflicts), ("disagreement, stricter used", coverage.disagreements)):
+    for title, tallies in (("conflict", coverage.conflicts), ("difference", coverage.disagreements)):
         for kind, tally in tallies.items():
             console.print(
                 f"{title}: {kind}: {tally.count:,}, such as {tally.examples[0]}", highlight=False, soft_wrap=True

@@ -192,7 +192,7 @@ class GuardedBroker:
         refusal = entry_refusal(amended, self.limits, facts)
         if refusal is None:
             return False
-        is_exit = await self._is_exit(amended, besides=entry)
+        is_exit = await self._is_exit(amended, besides=None if entry is None else entry.client_order_id)
         refusal = exit_refusal(amended, self.limits, Facts(price=market)) if is_exit else refusal
         if refusal is not None:
             self._refuse(refusal, amended)
@@ -387,9 +387,9 @@ class GuardedBroker:
 
     # Exits.
 
-    async def _is_exit(self, request: OrderRequest, *, besides: Entry | None = None) -> bool:
+    async def _is_exit(self, request: OrderRequest, *, besides: str | None = None) -> bool:
         """Say whether the order can only reduce what is held, by positions read for the purpose."""
-        before = {each.client_order_id: each.filled_quantity for each in self._broker.ledger.entries()}
+        before = {each.client_order_id: each.filled_quantity for each in self._broker.ledger.of(request.instrument.id)}
         try:
             positions = await self._broker.positions()
             sells_shares = request.product is Product.DELIVERY and request.side is Side.SELL
@@ -406,13 +406,12 @@ class GuardedBroker:
         holdings: Sequence[Holding],
         *,
         before: Mapping[str, int],
-        besides: Entry | None = None,
+        besides: str | None = None,
     ) -> int:
         claimed = sum(
             each.remaining + each.filled_quantity - before.get(each.client_order_id, each.filled_quantity)
-            for each in self._broker.ledger.entries()
-            if (each.instrument, each.side, each.product) == (request.instrument.id, request.side, request.product)
-            and each != besides
+            for each in self._broker.ledger.of(request.instrument.id)
+            if (each.side, each.product) == (request.side, request.product) and each.client_order_id != besides
         )
         return exitable(request, positions=positions, holdings=holdings, claimed=claimed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class KillSwitch:
         if self._reason is not None or self.path is None:
             return self._reason
         try:
+            os.stat(self.path)  # noqa: PTH116 - asked before every order, and a quarter of the price of opening
             return self.path.read_text(encoding="utf-8", errors="replace").strip() or f"the file {self.path} exists"
         except FileNotFoundError:
             return None

@@ -64,6 +64,9 @@ class Ledger:
         self._metrics = metrics
         self._changed = changed
         self._entries: dict[str, Entry] = {}
+        self._open: dict[str, Entry] = {}
+        self._of: dict[str, dict[str, Entry]] = {}
+        self._spent: dict[str, Decimal] = {}
         self._names: dict[str, str] = {}
         self._latest: dict[str, Order] = {}
         self._published: dict[str, str] = {}
@@ -103,18 +106,22 @@ class Ledger:
         """Return the orders of today and those that are not over."""
         return tuple(self._entries.values())
 
+    def of(self, instrument: str) -> Sequence[Entry]:
+        """Return the orders on one instrument, of today and those that are not over, oldest first."""
+        return tuple(self._of.get(instrument, {}).values())
+
     def unresolved(self) -> Sequence[Entry]:
         """Return the orders that may be live and that nobody is waiting for an answer to."""
-        return [each for each in self._entries.values() if each.is_unresolved and not self.is_in_flight(each)]
+        return [each for each in self._open.values() if each.is_unresolved and not self.is_in_flight(each)]
 
     def absent(self) -> Sequence[Entry]:
         """Return the orders that are watched although the book lacks them."""
         now = self._clock.now()
-        return [e for e in self._entries.values() if e.state is OrderState.ABSENT and not is_over(e, now)]
+        return [each for each in self._open.values() if each.state is OrderState.ABSENT and not is_over(each, now)]
 
     def live(self) -> Sequence[Entry]:
         """Return the orders that the broker has and that can still change."""
-        return [each for each in self._entries.values() if each.state is OrderState.ACCEPTED]
+        return [each for each in self._open.values() if each.state is OrderState.ACCEPTED]
 
     def is_in_flight(self, entry: Entry) -> bool:
         """Say whether a call of this process is still waiting for its answer."""
@@ -129,30 +136,19 @@ class Ledger:
 
     def value_today(self) -> Decimal:
         """Return the rupees of today's orders that were, or may have been, placed."""
-        midnight = self.midnight()
-        return sum(
-            (
-                each.value
-                for each in self._entries.values()
-                if each.value is not None
-                and each.created_at >= midnight
-                and each.state not in {OrderState.REJECTED, OrderState.ABSENT}
-            ),
-            Decimal(0),
-        )
+        return self._spent.get(f"{self._clock.now().astimezone(IST):%Y-%m-%d}", Decimal(0))
 
     def twin(self, request: OrderRequest, *, within: float) -> Entry | None:
         """Return an order of the last ``within`` seconds that asked for the very same."""
         oldest = self._clock.now() - timedelta(seconds=within)
-        for entry in reversed(self._entries.values()):
+        for entry in reversed(self.of(request.instrument.id)):
             if entry.created_at <= oldest:
                 break
-            same = (
-                entry.instrument == request.instrument.id
-                and (entry.side, entry.type, entry.product) == (request.side, request.type, request.product)
-                and (entry.quantity, entry.price, entry.trigger_price)
-                == (request.quantity, request.price, request.trigger_price)
-            )
+            same = (entry.side, entry.type, entry.product) == (request.side, request.type, request.product) and (
+                entry.quantity,
+                entry.price,
+                entry.trigger_price,
+            ) == (request.quantity, request.price, request.trigger_price)
             if same and entry.state is not OrderState.REJECTED:
                 return entry
         return None
@@ -203,7 +199,7 @@ class Ledger:
         """Note that the request is handed over next."""
         now = self._clock.now()
         entry = attrs.evolve(self._entries[client_order_id], state=OrderState.SENT, sent_at=now, changed_at=now)
-        self._journal.save(entry, "sent")
+        self._journal.mark_sent(entry)
         self._put(entry)
         tell("order-sent", client_order_id=client_order_id, instrument=entry.instrument)
 
@@ -220,7 +216,7 @@ class Ledger:
         self._in_flight.discard(client_order_id)
         entry = self._entries[client_order_id]
         if entry.order_id is None:
-            self._save(attrs.evolve(entry, state=OrderState.REJECTED, reason=why), "rejected", detail=why)
+            self._save(self._moved(entry, state=OrderState.REJECTED, reason=why), "rejected", detail=why)
             self._metrics.count("rejected")
             tell("order-rejected", client_order_id=client_order_id, reason=why)
 
@@ -229,7 +225,7 @@ class Ledger:
         self._in_flight.discard(client_order_id)
         entry = self._entries[client_order_id]
         if entry.is_unresolved and entry.state is not OrderState.UNKNOWN:
-            self._save(attrs.evolve(entry, state=OrderState.UNKNOWN, reason=why), "unknown", detail=why)
+            self._save(self._moved(entry, state=OrderState.UNKNOWN, reason=why), "unknown", detail=why)
             self._metrics.count("unknown")
             tell("order-unknown", level=logging.WARNING, client_order_id=client_order_id, reason=why)
 
@@ -248,7 +244,7 @@ class Ledger:
     def mark_absent(self, client_order_id: str, why: str) -> None:
         """Call an unknown order absent: entries on its instrument go on, its id is used up, the watch stays."""
         entry = self._entries[client_order_id]
-        self._save(attrs.evolve(entry, state=OrderState.ABSENT, reason="not in the book"), "absent", detail=why)
+        self._save(self._moved(entry, state=OrderState.ABSENT, reason="not in the book"), "absent", detail=why)
         self._metrics.count("absent")
         tell("order-absent", level=logging.WARNING, client_order_id=client_order_id, looks=why)
         self._alarm(
@@ -258,7 +254,7 @@ class Ledger:
     def over(self, client_order_id: str, why: str) -> None:
         """Close an order whose trading day passed before the broker could be asked."""
         entry = self._entries[client_order_id]
-        self._save(attrs.evolve(entry, state=OrderState.FINAL, reason=why), "over", detail=why)
+        self._save(self._moved(entry, state=OrderState.FINAL, reason=why), "over", detail=why)
 
     def observe(self, order: Order, *, read_from: datetime | None = None) -> bool:
         """Take in a report of any order of the account; say whether a strategy should hear of it.
@@ -290,12 +286,12 @@ class Ledger:
 
     def override(self, entry: Entry, why: str) -> None:
         """Stop an unresolved order from blocking its instrument."""
-        self._save(attrs.evolve(entry, overridden=True), "overridden", detail=why)
+        self._save(self._moved(entry, overridden=True), "overridden", detail=why)
 
     def _believe(self, entry: Entry, order: Order) -> None:
         newer = apply(entry, order, at=self._clock.now())
         self._latest[entry.client_order_id] = order
-        if newer != attrs.evolve(entry, changed_at=newer.changed_at):
+        if newer.substance != entry.substance:
             self._save(newer, newer.state.value, detail=describe_order(order))
             self._looks.pop(entry.client_order_id, None)
             self._tell(entry, newer)
@@ -323,9 +319,11 @@ class Ledger:
         else:
             tell("order-changed", **facts)
 
+    def _moved(self, entry: Entry, **changes: Any) -> Entry:
+        return attrs.evolve(entry, changed_at=self._clock.now(), **changes)
+
     def _save(self, entry: Entry, kind: str, *, detail: str = "") -> None:
         before = self._entries.get(entry.client_order_id, entry)
-        entry = attrs.evolve(entry, changed_at=self._clock.now())
         self._put(entry)
         try:
             self._journal.save(entry, kind, detail)
@@ -338,6 +336,16 @@ class Ledger:
         self._changed(before, entry)
 
     def _put(self, entry: Entry) -> None:
-        self._entries[entry.client_order_id] = entry
+        name = entry.client_order_id
+        before = self._entries.get(name)
+        self._entries[name] = entry
+        self._of.setdefault(entry.instrument, {})[name] = entry
+        if entry.state in {OrderState.REJECTED, OrderState.FINAL}:
+            self._open.pop(name, None)
+        else:
+            self._open[name] = entry
         if entry.order_id is not None:
-            self._names[entry.order_id] = entry.client_order_id
+            self._names[entry.order_id] = name
+        change = entry.counts_for - (before.counts_for if before is not None else 0)
+        if change:
+            self._spent[entry.day] = self._spent.get(entry.day, Decimal(0)) + change

@@ -29,6 +29,7 @@ _SLACK: Final = 0.05
 """The way to the broker may bunch requests up by so much without ten becoming eleven."""
 _BUSY: Final = 0.002
 _PATIENCE: Final = 5.0
+_TAKE_OVER: Final = "UPDATE writes SET at = ? WHERE rowid = (SELECT rowid FROM writes WHERE at <= ? OR at > ? LIMIT 1)"
 
 
 class WriteRate:
@@ -139,13 +140,12 @@ class WriteRate:
 
     def _count(self, run: sqlite3.Connection, *, urgent: bool) -> float:
         now, window = self._clock.monotonic(), _WINDOW + _SLACK
-        # The monotonic clock of a machine starts anew with it: what lies ahead is from before.
-        run.execute("DELETE FROM writes WHERE at <= ? OR at > ?", (now - window, now))
-        used = int(run.execute("SELECT count(*) FROM writes").fetchone()[0])
         process = os.getpid()
-        if used >= self._limit:
-            query = "SELECT at FROM writes ORDER BY at LIMIT 1 OFFSET ?"
-            delay = float(run.execute(query, (used - self._limit,)).fetchone()[0]) + window - now
+        times = [float(at) for (at,) in run.execute("SELECT at FROM writes WHERE at > ? ORDER BY at", (now - window,))]
+        # The monotonic clock of a machine starts anew with it: what lies ahead is from before.
+        times = [at for at in times if at <= now]
+        if len(times) >= self._limit:
+            delay = times[-self._limit] + window - now
             if urgent:
                 run.execute("INSERT OR REPLACE INTO urgent VALUES (?, ?)", (process, now + delay + _SLACK))
             return max(delay, _BUSY / 2)
@@ -156,5 +156,8 @@ class WriteRate:
             until = ahead.fetchone()[0]
             if until is not None and until <= now + window:
                 return max(float(until) - now, _BUSY / 2)
-        run.execute("INSERT INTO writes VALUES (?)", (now,))
+        # One row a place, taken over from the oldest: the table never grows.
+        taken = run.execute(_TAKE_OVER, (now, now - window, now))
+        if not taken.rowcount:
+            run.execute("INSERT INTO writes VALUES (?)", (now,))
         return 0.0

@@ -110,6 +110,29 @@ class Entry:
         return self.quantity - self.filled_quantity if self.may_trade else 0
 
     @property
+    def counts_for(self) -> Decimal:
+        """Return the rupees it counts for: nothing, once it is known not to have been placed."""
+        if self.value is None or self.state in {OrderState.REJECTED, OrderState.ABSENT}:
+            return Decimal(0)
+        return self.value
+
+    @property
+    def substance(self) -> tuple[object, ...]:
+        """Return what a report can change, without the times of learning it."""
+        return (
+            self.state,
+            self.order_id,
+            self.status,
+            self.quantity,
+            self.price,
+            self.trigger_price,
+            self.filled_quantity,
+            self.average_price,
+            self.reason,
+            self.updated_at,
+        )
+
+    @property
     def day(self) -> str:
         """Return the day it was made, in IST, as YYYY-MM-DD."""
         return f"{self.created_at.astimezone(IST):%Y-%m-%d}"

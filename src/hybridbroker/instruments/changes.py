@@ -85,7 +85,7 @@ _TERMS: Final = """
     WHERE old.terms <> new.terms
 """
 _REUSED: Final = """
-    SELECT new.id, old.id, new.{column} FROM new.instrument new
+    SELECT new.id, old.id, new.{column}, old.terms, new.terms FROM new.instrument new
     JOIN old.instrument old ON old.{column} = new.{column} WHERE old.id <> new.id
 """
 _MOVED: Final = """
@@ -122,9 +122,10 @@ def changes_between(old: Path | bytes, new: Path | bytes) -> Changes:
         for name, *terms in connection.execute(_TERMS):
             found += _other_terms(name, *map(unpack_terms, terms))
         for broker, column in shared.items():
-            for name, was, key in connection.execute(_REUSED.format(column=column)):
+            for name, was, key, *terms in connection.execute(_REUSED.format(column=column)):
                 if (was, name) not in renames:
-                    found.append(Change(ChangeKind.TOKEN, name, was, f"{broker} {key}"))
+                    kind = ChangeKind.RENAMED if _one_company(*map(unpack_terms, terms)) else ChangeKind.TOKEN
+                    found.append(Change(kind, name, was, f"{broker} {key}"))
             for name, *keys in connection.execute(_MOVED.format(column=column)):
                 found.append(Change(ChangeKind.KEY, name, *(f"{broker} {key}" for key in keys)))
     kinds = list(ChangeKind)
@@ -136,6 +137,11 @@ def _other_terms(name: str, was: Terms, now: Terms) -> Iterator[Change]:
         before, after = getattr(was, field), getattr(now, field)
         if before != after:
             yield Change(kind, name, _text(before), _text(after))
+
+
+def _one_company(was: Terms, now: Terms) -> bool:
+    # The first seven characters of an ISIN name the issuer; the rest changes with a split.
+    return was.isin is not None and now.isin is not None and was.isin[:7] == now.isin[:7]
 
 
 def _attach(connection: sqlite3.Connection, name: str, source: Path | bytes) -> None:

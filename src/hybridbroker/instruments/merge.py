@@ -14,8 +14,8 @@ from hybridbroker.instruments.listings import Listing
 
 __all__ = ["Irreconcilable", "disagreements", "merge"]
 
-_FARTHEST_TICKS: Final = 100
-"""Exchanges step a tick up or down with the price; a hundredfold is a damaged row."""
+_FARTHEST: Final = 100
+"""Ticks move a step or two with the price, lots with a split; further apart than a hundredfold, a row is damaged."""
 
 
 class Irreconcilable(ValueError):
@@ -31,7 +31,7 @@ def merge(rows: Sequence[Listing]) -> Listing:
     - ISIN, series, symbol: the first row's.
 
     Raises:
-        Irreconcilable: Lots of a derivative differ, or ticks differ a hundredfold.
+        Irreconcilable: Lots of a derivative differ, or lots or ticks are worlds apart.
     """
     first = rows[0]
     lot = first.lot_size
@@ -39,7 +39,7 @@ def merge(rows: Sequence[Listing]) -> Listing:
     freeze = first.freeze_quantity
     for row in rows[1:]:
         if row.lot_size != lot:
-            lot = _common_lot(first, row, lot)
+            lot = _common_lot(row, lot)
         if row.tick_size != tick and first.kind is not InstrumentKind.INDEX:
             tick = _common_tick(tick, row.tick_size)
         if row.freeze_quantity is not None:
@@ -83,16 +83,17 @@ def disagreements(rows: Sequence[Listing]) -> Iterator[tuple[str, str]]:
             yield "token", f"{row.token} and {first.token}"
 
 
-def _common_lot(first: Listing, row: Listing, lot: int) -> int:
-    if first.expiry is not None:
+def _common_lot(row: Listing, lot: int) -> int:
+    common = math.lcm(lot, row.lot_size)
+    if row.expiry is not None or common > max(lot, row.lot_size) * _FARTHEST:
         raise Irreconcilable("lot size", row.lot_size, lot)
-    return math.lcm(lot, row.lot_size)
+    return common
 
 
 def _common_tick(one: Decimal, other: Decimal) -> Decimal:
     scale = 10 ** max(0, -_exponent(one), -_exponent(other))
     common = Decimal(math.lcm(int(one * scale), int(other * scale))) / scale
-    if common > min(one, other) * _FARTHEST_TICKS:
+    if common > min(one, other) * _FARTHEST:
         raise Irreconcilable("tick size", other, one)
     return max(one, other) if common == max(one, other) else common
 

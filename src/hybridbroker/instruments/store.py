@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import re
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.report import coverage_of
 from hybridbroker.instruments.search import search_text
 
-__all__ = ["VERSION", "brokers_of", "fill", "nothing_to_collect", "open_readonly", "pack_key", "write"]
+__all__ = ["VERSION", "brokers_of", "copy", "fill", "nothing_to_collect", "open_readonly", "pack_key", "write"]
 
 VERSION: Final = 1
 """Of the tables below; a file of another version is built again, never migrated."""
@@ -77,28 +78,44 @@ def write(
     Raises:
         ConfigurationError: The directory cannot be written to.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-    except OSError as exc:
-        raise ConfigurationError(f"{path}: cannot be written ({exc.strerror}); choose another place") from exc
-    part = Path(name)
-    try:
+    with _in_place(path) as part:
         connection = sqlite3.connect(part, isolation_level=None)
         try:
             connection.executescript(_FAST)
             fill(connection, outcome, masters, built_at=built_at, extra=extra)
         finally:
             connection.close()
-        with part.open("rb") as file:
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a built file, whole or not at all.
+
+    Raises:
+        ConfigurationError: The target cannot be written.
+    """
+    with _in_place(target) as part:
+        shutil.copyfile(source, part)
+
+
+@contextmanager
+def _in_place(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` to write to, and put it there once it is written."""
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        yield part
+        with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.chmod(0o644)
         part.replace(path)
     except (OSError, sqlite3.OperationalError) as exc:
-        raise ConfigurationError(f"{path}: cannot be written ({exc})") from exc
+        raise ConfigurationError(f"{path}: cannot be written ({exc}); choose another place") from exc
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FieldDescriptor
 from upstox_kit import KEYS, RELIANCE, frame, full, market_info
 
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
+
+Field = descriptor_pb2.FieldDescriptorProto
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 PROTO = "hybridbroker/brokers/upstox/proto/feed.proto"
@@ -38,27 +39,22 @@ preOpenSessionStatus=3 repeated PreOpenSessionStatusEntry
 FeedResponse: type=1 Type, feeds=2 repeated FeedsEntry, currentTs=3 int64, marketInfo=4 MarketInfo
 """
 
-TYPES = {
-    FieldDescriptor.TYPE_DOUBLE: "double",
-    FieldDescriptor.TYPE_INT64: "int64",
-    FieldDescriptor.TYPE_STRING: "string",
-    FieldDescriptor.TYPE_BOOL: "bool",
-}
+TYPES = {Field.TYPE_DOUBLE: "double", Field.TYPE_INT64: "int64", Field.TYPE_STRING: "string", Field.TYPE_BOOL: "bool"}
 
 
-def described(field: FieldDescriptor) -> str:
-    label = "repeated " if field.is_repeated else ""
-    named = field.message_type or field.enum_type
-    return f"{field.name}={field.number} {label}{named.name if named else TYPES[field.type]}"
+def described(field: Field) -> str:
+    label = "repeated " if field.label == Field.LABEL_REPEATED else ""
+    return f"{field.name}={field.number} {label}{field.type_name.rpartition('.')[2] or TYPES[field.type]}"
 
 
 @pytest.mark.parametrize("line", DOCUMENTED.strip().splitlines(), ids=lambda line: line.partition(":")[0])
 def test_every_message_has_the_documented_fields(line: str) -> None:
     name, _, fields = line.partition(": ")
 
-    descriptor = pb.DESCRIPTOR.message_types_by_name[name]
+    message = descriptor_pb2.DescriptorProto()
+    pb.DESCRIPTOR.message_types_by_name[name].CopyToProto(message)
 
-    assert ", ".join(described(field) for field in descriptor.fields) == fields
+    assert ", ".join(described(field) for field in message.field) == fields
 
 
 def test_the_enumerations_have_the_documented_numbers() -> None:

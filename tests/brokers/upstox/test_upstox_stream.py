@@ -64,19 +64,21 @@ async def next_tick(events: MarketStream) -> Tick:
 
 
 async def test_a_stream_subscribes_and_delivers() -> None:
-    async with serving(greeting=[market_info(NSE_EQ=pb.NORMAL_OPEN)]) as (server, data):
-        async with data.stream([RELIANCE, TCS], mode=FeedMode.FULL) as events:
-            (request,) = await server.heard(1)
-            await server.send(frame({RELIANCE: full(), TCS: full()}, kind=pb.initial_feed))
-            status, *ticks = await take(events, 3)
+    async with (
+        serving(greeting=[market_info(NSE_EQ=pb.NORMAL_OPEN)]) as (server, data),
+        data.stream([RELIANCE, TCS], mode=FeedMode.FULL) as events,
+    ):
+        (request,) = await server.heard(1)
+        await server.send(frame({RELIANCE: full(), TCS: full()}, kind=pb.initial_feed))
+        status, *ticks = await take(events, 3)
 
-            assert request["method"] == "sub"
-            assert request["data"] == {"mode": "full", "instrumentKeys": [KEYS[RELIANCE], KEYS[TCS]]}
-            assert isinstance(status, MarketStatus)
-            assert {tick.instrument for tick in ticks if isinstance(tick, Tick)} == {RELIANCE, TCS}
-            assert events.health.state is FeedState.LIVE
-            assert events.health.last_data is not None
-            assert not events.health.stale(RELIANCE)
+        assert request["method"] == "sub"
+        assert request["data"] == {"mode": "full", "instrumentKeys": [KEYS[RELIANCE], KEYS[TCS]]}
+        assert isinstance(status, MarketStatus)
+        assert {tick.instrument for tick in ticks if isinstance(tick, Tick)} == {RELIANCE, TCS}
+        assert events.health.state is FeedState.LIVE
+        assert events.health.last_data is not None
+        assert not events.health.stale(RELIANCE)
 
 
 async def test_leaving_closes_the_socket_and_ends_the_iteration() -> None:
@@ -382,14 +384,20 @@ async def test_a_third_socket_is_refused_until_one_is_closed() -> None:
 
 
 async def test_plus_may_open_five_sockets_and_see_thirty_levels() -> None:
-    async with serving(plan="plus") as (server, data), data.stream(), data.stream(), data.stream(), data.stream():
-        async with data.stream([RELIANCE], mode=FeedMode.DEPTH_30):
-            (request,) = await server.heard(1)
+    async with (
+        serving(plan="plus") as (server, data),
+        data.stream(),
+        data.stream(),
+        data.stream(),
+        data.stream(),
+        data.stream([RELIANCE], mode=FeedMode.DEPTH_30),
+    ):
+        (request,) = await server.heard(1)
 
-            assert request["data"]["mode"] == "full_d30"
-            with pytest.raises(SubscriptionLimit):
-                async with data.stream():
-                    pass
+        assert request["data"]["mode"] == "full_d30"
+        with pytest.raises(SubscriptionLimit):
+            async with data.stream():
+                pass
 
 
 async def test_thirty_levels_need_plus() -> None:
