@@ -278,7 +278,7 @@ async def test_a_write_on_a_connection_that_closes_meanwhile_is_not_repeated() -
 
 
 async def test_no_write_ever_arrives_twice_while_connections_close_at_random() -> None:
-    chance = random.Random(7)  # noqa: S311 - chance, not secrecy
+    chance = random.Random(7)
     arrived: Counter[bytes] = Counter()
 
     async def moody(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -356,7 +356,7 @@ async def test_cancellations_at_bad_moments_leave_no_request_without_a_connectio
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hybridbroker.transport.http._CONNECTIONS", 2)
-    chance = random.Random(7)  # noqa: S311 - chance, not secrecy
+    chance = random.Random(7)
 
     async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -392,7 +392,7 @@ async def test_a_cancelled_request_does_not_disturb_the_others() -> None:
 
 async def test_progress_of_a_download_is_told() -> None:
     told: list[tuple[int, int | None]] = []
-    body = gzip.compress(random.Random(7).randbytes(300_000))  # noqa: S311 - chance, not secrecy
+    body = gzip.compress(random.Random(7).randbytes(300_000))
     async with RawServer(in_turn(reply(200, body))) as server, client(server) as http:
         response = await http.get("/master.gz", progress=lambda came, total: told.append((came, total)))
 
