@@ -1,9 +1,9 @@
 """Buy EMA crossovers that volume confirms, risk a fixed sum, protect every fill: a small bot on public names only."""
 
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import time, timedelta
 from decimal import Decimal
+from typing import Any
 
 import hybridbroker as hb
 
@@ -38,15 +38,17 @@ class SwingBot(hb.Strategy):
         for share in self.instruments:
             for candle in await session.data.candles(share, self.interval, start=since):
                 self.learn(candle)
+        for order in await self.broker.orders():
+            if order.is_open and order.side is hb.Side.BUY and order.instrument in self.instruments:
+                await self.cancel(order)  # a restart: nobody would protect what it buys
         held = {position.instrument for position in await self.broker.positions() if position.quantity}
-        self.halted = not held.isdisjoint(self.instruments)  # a restart: what is held keeps its stop, nothing is added
+        self.halted = not held.isdisjoint(self.instruments)  # what is held keeps its stop, nothing is added
 
     def learn(self, candle: hb.Candle) -> bool:
         """Add a finished bar; say whether the fast average has just crossed above the slow one on a busy bar."""
-        values = (candle.close, candle.close, candle.volume)
-        was = self.averages.get(candle.instrument.id, list(values))
-        steps = zip(was, values, self.lengths, strict=True)
-        now = self.averages[candle.instrument.id] = [old + 2 / (n + 1) * (new - old) for old, new, n in steps]
+        share, values = candle.instrument.id, (candle.close, candle.close, candle.volume)
+        was = self.averages.get(share, list(values))
+        now = self.averages[share] = [a + 2 / (n + 1) * (v - a) for a, v, n in zip(was, values, self.lengths, strict=True)]
         return was[0] <= was[1] and now[0] > now[1] and candle.volume > self.busy * was[2]
 
     async def on_candle(self, candle: hb.Candle) -> None:
@@ -67,12 +69,15 @@ class SwingBot(hb.Strategy):
         if self.halted or len(self.trades) >= self.slots or candle.start.time() >= self.square_off:
             return
         stop = share.price(min(candle.low, candle.close * 0.997)) - share.tick_size
-        affordable = (await self.broker.funds()).available * Decimal("0.95") / price
-        quantity = int(min(self.risk / (price - stop), affordable)) // share.lot_size * share.lot_size
-        if quantity > 0:
+        if funds := await self.ask(self.broker.funds()):
+            affordable = funds.available * Decimal("0.95") / price
+            quantity = int(min(self.risk / (price - stop), affordable)) // share.lot_size * share.lot_size
+            if quantity <= 0:
+                return
             buy = hb.LimitOrder(share, hb.Side.BUY, quantity=quantity, price=price, product=self.product)
             if order := await self.ask(self.broker.place_order(buy)):
                 self.trades[share.id] = Trade(order, stop, share.price(price + self.reward * (price - stop)))
+                await self.on_order(order)  # it may have filled at once
 
     async def on_tick(self, tick: hb.Tick) -> None:
         trade, at = self.trades.get(tick.instrument.id), tick.traded_at
@@ -95,10 +100,14 @@ class SwingBot(hb.Strategy):
             trade.left, trade.leg = trade.left - order.filled_quantity, None
             self.realised += ((order.average_price or 0) - (trade.entry.average_price or 0)) * order.filled_quantity
             self.halted = self.halted or self.realised <= -self.day_loss
-            if trade.left:
-                await self.sell(trade, trade.target if trade.leaving else trade.stop)
-            else:
+            if not trade.left:
                 del self.trades[order.instrument.id]
+            elif (order.status, order.type) != (hb.OrderStatus.REJECTED, hb.OrderType.LIMIT):  # else at the next bar
+                await self.sell(trade, trade.target if trade.leaving else trade.stop)
+
+    async def on_stop(self) -> None:
+        for trade in [each for each in self.trades.values() if not each.left]:
+            await self.cancel(trade.entry)  # what it has bought by now gets its stop
 
     async def sell(self, trade: Trade, last: Decimal, *, trigger: Decimal | None = None) -> None:
         """Offer what is left a little below ``last``, at once or when the price falls to ``trigger``."""
@@ -106,15 +115,17 @@ class SwingBot(hb.Strategy):
         price, units = share.price(last * Decimal("0.998")), trade.left
         order = kind(share, hb.Side.SELL, quantity=units, price=price, trigger_price=trigger, product=self.product)
         trade.leg = await self.ask(self.broker.place_order(order))
+        if trade.leg and trade.leg.is_final:
+            await self.on_order(trade.leg)
 
     async def cancel(self, order: hb.Order) -> bool:
-        if done := await self.ask(self.broker.cancel_order(order.id)):
+        if (done := await self.ask(self.broker.cancel_order(order.id))) and done.is_final:
             await self.on_order(done)
         return done is not None
 
-    async def ask(self, call: Awaitable[hb.Order]) -> hb.Order | None:
+    async def ask(self, call: Any) -> Any:
+        """Return the answer, or None after a refusal; an `OrderOutcomeUnknown` may be live and ends the run."""
         try:
             return await call
-        except (hb.OrderRejected, hb.InvalidOrder, hb.NotSent) as refusal:  # anything else may be live: end the run
+        except (hb.OrderRejected, hb.OrderNotFound, hb.InvalidOrder, hb.RiskRefused, hb.NetworkError) as refusal:
             await self.session.notifier.notify(f"{type(refusal).__name__}: {refusal}")
-            return None

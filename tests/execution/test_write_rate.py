@@ -11,7 +11,8 @@ import pytest
 from execution_support import VirtualClock
 
 from hybridbroker.errors import ConfigurationError
-from hybridbroker.execution.rate import WriteRate
+from hybridbroker.execution.account import lock
+from hybridbroker.execution.rate import WriteRate, _Count
 
 
 def most_within_a_second(times: Sequence[float]) -> int:
@@ -74,7 +75,7 @@ async def test_an_urgent_write_passes_those_that_wait() -> None:
 
 async def test_two_ledgers_on_one_file_share_the_ten(tmp_path: Path) -> None:
     clock = VirtualClock()
-    path = tmp_path / "rate.db"
+    path = tmp_path / "rate"
     with WriteRate(path, clock=clock) as one, WriteRate(path, clock=clock) as other:
         both = await clock.run(asyncio.gather(acquire_all(one, clock, count=20), acquire_all(other, clock, count=20)))
 
@@ -86,9 +87,10 @@ async def test_processes_share_the_ten(tmp_path: Path) -> None:
 import asyncio, time
 from pathlib import Path
 from hybridbroker.clock import SystemClock
-from hybridbroker.execution.rate import WriteRate
+from hybridbroker.execution.account import lock
+from hybridbroker.execution.rate import WriteRate, _Count
 async def main():
-    with WriteRate(Path({str(tmp_path / "rate.db")!r}), clock=SystemClock()) as rate:
+    with WriteRate(Path({str(tmp_path / "rate")!r}), clock=SystemClock()) as rate:
         for _ in range(8):
             await rate.acquire()
             print(time.monotonic(), flush=True)
@@ -110,10 +112,10 @@ asyncio.run(main())
 async def test_times_of_before_a_reboot_do_not_count(tmp_path: Path) -> None:
     late, early = VirtualClock(), VirtualClock()
     await late.advance(1_000_000)
-    with WriteRate(tmp_path / "rate.db", clock=late) as rate:
+    with WriteRate(tmp_path / "rate", clock=late) as rate:
         await late.run(acquire_all(rate, late, count=10))
 
-    with WriteRate(tmp_path / "rate.db", clock=early) as rate:
+    with WriteRate(tmp_path / "rate", clock=early) as rate:
         times = await early.run(acquire_all(rate, early, count=10))
 
     assert times == [0.0] * 10
@@ -131,8 +133,36 @@ async def test_a_cancelled_waiter_takes_no_place() -> None:
     assert times == pytest.approx([1.05] * 10)
 
 
-def test_a_ledger_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+async def test_a_count_that_stays_locked_is_told(tmp_path: Path) -> None:
+    clock, path = VirtualClock(), tmp_path / "rate"
+    with WriteRate(path, clock=clock) as rate, path.open("r+b") as other:
+        assert lock(other.fileno())
+        with pytest.raises(ConfigurationError, match="stays locked"):
+            await clock.run(rate.acquire())
+
+
+def test_a_damaged_count_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "rate"
+    path.write_bytes(b"?")
+    with WriteRate(path, clock=VirtualClock()) as rate:
+        assert rate._take(urgent=False) == 0.0
+
+
+async def test_a_cancel_that_waits_holds_back_the_entries_of_other_processes(tmp_path: Path) -> None:
+    path, clock = tmp_path / "rate", VirtualClock()
+    with WriteRate(path, clock=clock) as rate:
+        await clock.run(acquire_all(rate, clock, count=10))
+        count = _Count.read(path.read_bytes(), now=clock.monotonic())
+        wait, told = count.take(0.5, limit=10, urgent=True, process=1)
+        others, _ = told.take(1.06, limit=10, urgent=False, process=2)
+        mine, after = told.take(1.06, limit=10, urgent=True, process=1)
+        later, _ = after.take(1.07, limit=10, urgent=False, process=2)
+
+    assert (round(wait, 9), others > 0, mine, later) == (0.55, True, 0.0, 0.0)
+
+
+def test_a_count_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ConfigurationError, match=r"rate\.db"):
-        WriteRate(tmp_path / "file" / "rate.db", clock=VirtualClock()).__enter__()
+    with pytest.raises(ConfigurationError, match=r"rate"):
+        WriteRate(tmp_path / "file" / "rate", clock=VirtualClock()).__enter__()

@@ -15,7 +15,7 @@ import platformdirs
 
 from hybridbroker.errors import ConfigurationError
 
-__all__ = ["AccountFiles", "FileLock", "account_name"]
+__all__ = ["AccountFiles", "FileLock", "account_name", "lock", "unlock"]
 
 _STATE_DIR = "HYBRIDBROKER_STATE_DIR"
 
@@ -44,7 +44,7 @@ class AccountFiles:
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", account) or "account"
         return cls(
             journal=journal or home / f"{name}.journal.db",
-            rate=home / f"{name}.rate.db",
+            rate=home / f"{name}.rate",
             kill=home / f"{name}.kill",
             log=home / f"{name}.log",
         )
@@ -78,16 +78,14 @@ class FileLock:
             OSError: The file cannot be made.
         """
         file = self._path.open("a+", encoding="utf-8")
-        try:
-            _lock(file)
-        except OSError:
+        if not lock(file.fileno()):
             file.seek(0)
             owner = file.read().strip() or "unknown"
             file.close()
             raise ConfigurationError(
                 f"another process (id {owner}) writes the journal that {self._path} guards; stop it first, or give "
                 "this one a journal of its own with journal=PATH"
-            ) from None
+            )
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -107,13 +105,32 @@ if sys.platform == "win32":
 
     _FAR = 1 << 30
 
-    def _lock(file: IO[str]) -> None:
-        # A byte far behind the text: Windows refuses even to read what is locked.
-        os.lseek(file.fileno(), _FAR, os.SEEK_SET)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    def lock(descriptor: int) -> bool:
+        """Take an exclusive lock on an open file; False where another has it."""
+        # A byte far behind the content: Windows refuses even to read what is locked.
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def unlock(descriptor: int) -> None:
+        """Give the lock back; closing the file, or dying, does so as well."""
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(file: IO[str]) -> None:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def lock(descriptor: int) -> bool:
+        """Take an exclusive lock on an open file; False where another has it."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def unlock(descriptor: int) -> None:
+        """Give the lock back; closing the file, or dying, does so as well."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

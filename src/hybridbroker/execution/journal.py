@@ -64,6 +64,7 @@ _FIELDS: Final = tuple(field.name for field in attrs.fields(Entry))
 _INSERT: Final = f"INSERT INTO orders ({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
 _UPDATE: Final = f"UPDATE orders SET {', '.join(f'{name}=?' for name in _FIELDS)} WHERE client_order_id=?"  # noqa: S608
 _SELECT: Final = f"SELECT {', '.join(_FIELDS)} FROM orders"  # noqa: S608
+_SENT: Final = "UPDATE orders SET state=?, sent_at=?, changed_at=? WHERE client_order_id=?"
 _EVENT: Final = "INSERT INTO events (at, client_order_id, kind, detail) VALUES (?, ?, ?, ?)"
 
 
@@ -145,12 +146,9 @@ class OrderJournal:
         """Write that the request is handed over next; as `save`, with the least work, since the order waits for it."""
         assert entry.sent_at is not None  # noqa: S101 - that is what is being written
         at = _text(entry.sent_at)
-        with self._transaction() as run:
-            run.execute(
-                "UPDATE orders SET state=?, sent_at=?, changed_at=? WHERE client_order_id=?",
-                (entry.state.value, at, at, entry.client_order_id),
-            )
-            run.execute(_EVENT, (at, entry.client_order_id, "sent", ""))
+        with self._explained("writing"):
+            self._sync(on=False)
+            self._db.execute(_SENT, (entry.state.value, at, at, entry.client_order_id))
 
     def save(self, entry: Entry, kind: str, detail: str = "") -> None:
         """Write what was learnt about an order; survives this process, not a power cut."""
@@ -325,13 +323,16 @@ class OrderJournal:
             self._connection.close()
             self._connection = None
 
+    def _sync(self, *, on: bool) -> None:
+        if on is not self._syncing:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if on else 'NORMAL'}")
+            self._syncing = on
+
     @contextmanager
     def _transaction(self, *, synced: bool = False) -> Iterator[sqlite3.Connection]:
         with self._explained("writing"):
             run = self._db
-            if synced is not self._syncing:
-                run.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
-                self._syncing = synced
+            self._sync(on=synced)
             run.execute("BEGIN IMMEDIATE")
             try:
                 yield run

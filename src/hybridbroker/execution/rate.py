@@ -1,35 +1,82 @@
 """At most so many order writes a second, counted together by all processes of one account.
 
 The regulatory line is ten orders a second and account; the brokers' own limits (per minute,
-per day) are their slices' matter. The count lives in a small SQLite file, since a lock, an
-atomic update and recovery from a killed process are what SQLite is; nothing in it is synced,
-because a second after a power cut it means nothing.
+per day) are their slices' matter. The count is a hundred bytes in a file, read and written
+under a lock that dies with its process. Written here: the kept rate limiters that share a
+count want a server (limits, pyrate-limiter with Redis), and none lets cancels pass.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import io
 import itertools
+import math
 import os
-import sqlite3
+import struct
 from pathlib import Path
 from typing import Final, Self
 
+import attrs
+
 from hybridbroker.clock import Clock
 from hybridbroker.errors import ConfigurationError
+from hybridbroker.execution.account import lock, unlock
 
 __all__ = ["WRITES_PER_SECOND", "WriteRate"]
 
 WRITES_PER_SECOND: Final = 10
 """More than this needs an algo registered with the exchange (SEBI circular of 4 February 2025)."""
 
-_WINDOW: Final = 1.0
 _SLACK: Final = 0.05
 """The way to the broker may bunch requests up by so much without ten becoming eleven."""
+_WINDOW: Final = 1.0 + _SLACK
 _BUSY: Final = 0.002
 _PATIENCE: Final = 5.0
-_TAKE_OVER: Final = "UPDATE writes SET at = ? WHERE rowid = (SELECT rowid FROM writes WHERE at <= ? OR at > ? LIMIT 1)"
+_LONG_AGO: Final = -math.inf
+_OPEN: Final = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+_FORMAT: Final = struct.Struct(f"<{WRITES_PER_SECOND}ddq")
+
+
+@attrs.frozen
+class _Count:
+    """What the file holds; times are seconds of the machine's monotonic clock."""
+
+    times: tuple[float, ...] = (_LONG_AGO,) * WRITES_PER_SECOND
+    """The newest ten writes, in any order."""
+    urgent_until: float = _LONG_AGO
+    """Until when a cancel or exit that waits goes before everybody else's entries."""
+    urgent_process: int = 0
+
+    @classmethod
+    def read(cls, content: bytes, *, now: float) -> _Count:
+        """Read it; the monotonic clock starts anew with the machine, so what lies ahead is from before."""
+        if len(content) != _FORMAT.size:
+            return cls()
+        *times, until, process = _FORMAT.unpack(content)
+        return cls(
+            tuple(at if at <= now else _LONG_AGO for at in times),
+            until if until <= now + 2 * _WINDOW else _LONG_AGO,
+            process,
+        )
+
+    def write(self) -> bytes:
+        """Return it as the file holds it."""
+        return _FORMAT.pack(*self.times, self.urgent_until, self.urgent_process)
+
+    def take(self, now: float, *, limit: int, urgent: bool, process: int) -> tuple[float, _Count]:
+        """Return 0 and the count with one more write, or the seconds until there may be a place."""
+        newest = sorted(self.times, reverse=True)
+        delay = newest[limit - 1] + _WINDOW - now
+        if delay > 0:
+            return delay, attrs.evolve(
+                self, urgent_until=now + delay + _SLACK, urgent_process=process
+            ) if urgent else self
+        if not urgent and self.urgent_until > now and self.urgent_process != process:
+            return self.urgent_until - now, self
+        served = urgent and self.urgent_process == process
+        return 0.0, _Count((now, *newest[:-1]), _LONG_AGO if served else self.urgent_until, self.urgent_process)
 
 
 class WriteRate:
@@ -44,46 +91,42 @@ class WriteRate:
         self._path = path
         self._clock = clock
         self._limit = limit
-        self._connection: sqlite3.Connection | None = None
+        self._file: io.FileIO | None = None
+        self._count = _Count()
         self._order = itertools.count()
         self._waiting: list[tuple[bool, int, asyncio.Future[None]]] = []
         self._server: asyncio.Task[None] | None = None
+        self._busy_since = math.inf
 
     def __enter__(self) -> Self:
-        """Open the ledger.
+        """Open the count.
 
         Raises:
             ConfigurationError: Its file cannot be opened.
         """
-        try:
-            if self._path is not None:
+        if self._path is not None:
+            try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-            run = sqlite3.connect(self._path or ":memory:", isolation_level=None, timeout=1.0)
-            run.execute("PRAGMA journal_mode=WAL")
-            run.execute("PRAGMA synchronous=OFF")
-            run.execute("CREATE TABLE IF NOT EXISTS writes (at REAL NOT NULL)")
-            run.execute("CREATE TABLE IF NOT EXISTS urgent (process INTEGER PRIMARY KEY, until REAL NOT NULL)")
-            run.execute("PRAGMA busy_timeout=0")
-        except (sqlite3.Error, OSError) as exc:
-            raise ConfigurationError(
-                f"the write-rate ledger {self._path} cannot be opened ({exc}); give a directory that can be written "
-                "with $HYBRIDBROKER_STATE_DIR"
-            ) from exc
-        self._connection = run
+                self._file = io.FileIO(os.open(self._path, _OPEN, 0o600), "r+")
+            except OSError as exc:
+                raise ConfigurationError(
+                    f"the write-rate count {self._path} cannot be opened ({exc}); give a directory that can be "
+                    "written with $HYBRIDBROKER_STATE_DIR"
+                ) from exc
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.cancel()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     async def acquire(self, *, urgent: bool = False) -> None:
         """Wait for a place and take it; urgent ones go before all others, also of other processes.
 
         Raises:
-            ConfigurationError: The ledger stayed locked or cannot be written; nothing may be sent.
+            ConfigurationError: The count stayed locked or cannot be written; nothing may be sent.
         """
         if not self._waiting and self._take(urgent=urgent) <= 0:
             return
@@ -94,70 +137,51 @@ class WriteRate:
         await ticket
 
     async def _serve(self) -> None:
-        busy_since: float | None = None
         while self._waiting:
             later, _, ticket = self._waiting[0]
-            if ticket.done():
+            delay = 0.0 if ticket.done() else self._try(ticket, urgent=not later)
+            if delay > 0:
+                await self._clock.sleep(delay)
+            else:
                 heapq.heappop(self._waiting)
-                continue
-            try:
-                delay = self._take(urgent=not later)
-            except ConfigurationError as exc:
-                heapq.heappop(self._waiting)
-                ticket.set_exception(exc)
-                continue
-            if delay <= 0:
-                heapq.heappop(self._waiting)
-                ticket.set_result(None)
-                busy_since = None
-                continue
-            if delay == _BUSY:
-                now = self._clock.monotonic()
-                busy_since = now if busy_since is None else busy_since
-                if now - busy_since > _PATIENCE:
-                    heapq.heappop(self._waiting)
-                    ticket.set_exception(ConfigurationError(f"the write-rate ledger {self._path} stays locked"))
-            await self._clock.sleep(delay)
+
+    def _try(self, ticket: asyncio.Future[None], *, urgent: bool) -> float:
+        """Settle the first in the queue and return 0, or return the seconds to wait."""
+        now = self._clock.monotonic()
+        try:
+            delay = self._take(urgent=urgent)
+        except ConfigurationError as exc:
+            ticket.set_exception(exc)
+            return 0.0
+        self._busy_since = min(self._busy_since, now) if delay == _BUSY else math.inf
+        if now - self._busy_since > _PATIENCE:
+            ticket.set_exception(ConfigurationError(f"the write-rate count {self._path} stays locked"))
+            return 0.0
+        if delay <= 0:
+            ticket.set_result(None)
+        return delay
 
     def _take(self, *, urgent: bool) -> float:
         """Take a place and return 0, or return the seconds until one may be free."""
-        run = self._connection
-        if run is None:
-            raise ConfigurationError("the write-rate ledger is not open; enter it with 'with' before using it")
+        now, process = self._clock.monotonic(), os.getpid()
+        file = self._file
+        if file is None:
+            if self._path is not None:
+                raise ConfigurationError("the write-rate count is not open; enter it with 'with' before using it")
+            delay, self._count = self._count.take(now, limit=self._limit, urgent=urgent, process=process)
+            return delay
         try:
-            run.execute("BEGIN IMMEDIATE")
-            try:
-                delay = self._count(run, urgent=urgent)
-                run.execute("COMMIT")
-            except BaseException:
-                run.execute("ROLLBACK")
-                raise
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorname.startswith("SQLITE_BUSY"):
+            if not lock(file.fileno()):
                 return _BUSY
-            raise ConfigurationError(f"the write-rate ledger {self._path} cannot be written: {exc}") from exc
+            try:
+                file.seek(0)
+                before = _Count.read(file.read(_FORMAT.size), now=now)
+                delay, after = before.take(now, limit=self._limit, urgent=urgent, process=process)
+                if after is not before:
+                    file.seek(0)
+                    file.write(after.write())
+            finally:
+                unlock(file.fileno())
+        except OSError as exc:
+            raise ConfigurationError(f"the write-rate count {self._path} cannot be written: {exc}") from exc
         return delay
-
-    def _count(self, run: sqlite3.Connection, *, urgent: bool) -> float:
-        now, window = self._clock.monotonic(), _WINDOW + _SLACK
-        process = os.getpid()
-        times = [float(at) for (at,) in run.execute("SELECT at FROM writes WHERE at > ? ORDER BY at", (now - window,))]
-        # The monotonic clock of a machine starts anew with it: what lies ahead is from before.
-        times = [at for at in times if at <= now]
-        if len(times) >= self._limit:
-            delay = times[-self._limit] + window - now
-            if urgent:
-                run.execute("INSERT OR REPLACE INTO urgent VALUES (?, ?)", (process, now + delay + _SLACK))
-            return max(delay, _BUSY / 2)
-        if urgent:
-            run.execute("DELETE FROM urgent WHERE process = ?", (process,))
-        else:
-            ahead = run.execute("SELECT max(until) FROM urgent WHERE process != ? AND until > ?", (process, now))
-            until = ahead.fetchone()[0]
-            if until is not None and until <= now + window:
-                return max(float(until) - now, _BUSY / 2)
-        # One row a place, taken over from the oldest: the table never grows.
-        taken = run.execute(_TAKE_OVER, (now, now - window, now))
-        if not taken.rowcount:
-            run.execute("INSERT INTO writes VALUES (?)", (now,))
-        return 0.0

@@ -23,6 +23,7 @@ from typing import Final
 import attrs
 
 from hybridbroker.domain.instrument import SYMBOL_SERIES, Exchange, InstrumentKind, Segment
+from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.index_names import canonical_index, normalised
 from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.merge import Irreconcilable, merge
@@ -53,7 +54,7 @@ class ConflictKind(StrEnum):
 class Reason(StrEnum):
     """Why a row of a mapped segment is in no instrument."""
 
-    EXPIRED = "expired before the youngest master"
+    EXPIRED = "expired"
     UNCHECKABLE = "no exchange token to check its terms against"
     ANONYMOUS = "neither ISIN nor exchange token"
 
@@ -149,10 +150,19 @@ class _Evidence:
 def join(masters: Sequence[Listings]) -> Outcome:
     """Put every broker's rows together; the order of ``masters`` changes nothing.
 
-    Names come from the youngest master. Derivatives that expired before the day it is of are left out.
+    Names come from the youngest master. Derivatives that expired before any master was published are
+    left out; where nobody knows the youngest one's day, those of older masters that expired before
+    anything it lists on the same underlying.
+
+    Raises:
+        ConfigurationError: Two masters are of one broker.
     """
+    if len({master.broker for master in masters}) != len(masters):
+        raise ConfigurationError("two masters of one broker; give its files together")
     youngest_first = sorted(masters, key=lambda each: (each.latest or date.min, each.broker), reverse=True)
-    today = (youngest_first[0].latest if youngest_first else None) or date.min
+    today = max((master.published for master in masters if master.published is not None), default=date.min)
+    youngest = youngest_first[0] if youngest_first else None
+    first_expiries = _first_expiries(youngest) if youngest is not None and youngest.published is None else {}
     cash, indices = _Evidence(_judge_cash), _Evidence(_judge_index)
     derivatives: list[Listing] = []
     left_out: list[LeftOut] = []
@@ -163,7 +173,7 @@ def join(masters: Sequence[Listings]) -> Outcome:
                 trouble = (ConflictKind.DUPLICATE, f"{row.broker} has two rows by one key")
                 cash.place(row, [_key(row), *_cash_evidence(row)], trouble)
             elif row.expiry is not None:
-                if row.expiry < today:
+                if row.expiry < (today if master is youngest else first_expiries.get(_underlying(row), today)):
                     left_out.append(LeftOut(row, Reason.EXPIRED))
                 elif row.token is None:
                     left_out.append(LeftOut(row, Reason.UNCHECKABLE))
@@ -182,6 +192,18 @@ def join(masters: Sequence[Listings]) -> Outcome:
 
 def _key(row: Listing) -> str:
     return f"{row.broker} {row.segment_name} {row.native_id}"
+
+
+def _first_expiries(master: Listings) -> dict[str, date]:
+    found: dict[str, date] = {}
+    for row in master.rows:
+        if row.expiry is not None and row.expiry < found.get(_underlying(row), date.max):
+            found[_underlying(row)] = row.expiry
+    return found
+
+
+def _underlying(row: Listing) -> str:
+    return row.exchange + row.symbol
 
 
 def _distinct(master: Listings) -> tuple[Sequence[Listing], frozenset[str]]:

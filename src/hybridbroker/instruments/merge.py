@@ -95,7 +95,7 @@ def _common_tick(one: Decimal, other: Decimal) -> Decimal:
     common = Decimal(math.lcm(int(one * scale), int(other * scale))) / scale
     if common > min(one, other) * _FARTHEST:
         raise Irreconcilable("tick size", other, one)
-    return max(one, other) if common == max(one, other) else common
+    return common.quantize(Decimal(1).scaleb(min(-2, _exponent(one), _exponent(other))))
 
 
 def _exponent(value: Decimal) -> int:
