@@ -17,15 +17,16 @@ from hybridbroker.instruments.registry import InstrumentRegistry
 
 Row = dict[str, Any]
 
-DHAN_COLUMNS = (
-    "EXCH_ID,SEGMENT,SECURITY_ID,ISIN,INSTRUMENT,UNDERLYING_SECURITY_ID,UNDERLYING_SYMBOL,SYMBOL_NAME,DISPLAY_NAME,"
-    "INSTRUMENT_TYPE,SERIES,LOT_SIZE,SM_EXPIRY_DATE,STRIKE_PRICE,OPTION_TYPE,TICK_SIZE,EXPIRY_FLAG,MTF_LEVERAGE,"
-).split(",")
-COMPACT_COLUMNS = (
-    "SEM_EXM_EXCH_ID,SEM_SEGMENT,SEM_SMST_SECURITY_ID,SEM_INSTRUMENT_NAME,SEM_EXPIRY_CODE,SEM_TRADING_SYMBOL,"
-    "SEM_LOT_UNITS,SEM_CUSTOM_SYMBOL,SEM_EXPIRY_DATE,SEM_STRIKE_PRICE,SEM_OPTION_TYPE,SEM_TICK_SIZE,SEM_EXPIRY_FLAG,"
-    "SEM_EXCH_INSTRUMENT_TYPE,SEM_SERIES,SM_SYMBOL_NAME"
-).split(",")
+DHAN_COLUMNS = [
+    "EXCH_ID", "SEGMENT", "SECURITY_ID", "ISIN", "INSTRUMENT", "UNDERLYING_SECURITY_ID", "UNDERLYING_SYMBOL",
+    "SYMBOL_NAME", "DISPLAY_NAME", "INSTRUMENT_TYPE", "SERIES", "LOT_SIZE", "SM_EXPIRY_DATE", "STRIKE_PRICE",
+    "OPTION_TYPE", "TICK_SIZE", "EXPIRY_FLAG", "MTF_LEVERAGE", "",
+]  # fmt: skip
+COMPACT_COLUMNS = [
+    "SEM_EXM_EXCH_ID", "SEM_SEGMENT", "SEM_SMST_SECURITY_ID", "SEM_INSTRUMENT_NAME", "SEM_EXPIRY_CODE",
+    "SEM_TRADING_SYMBOL", "SEM_LOT_UNITS", "SEM_CUSTOM_SYMBOL", "SEM_EXPIRY_DATE", "SEM_STRIKE_PRICE",
+    "SEM_OPTION_TYPE", "SEM_TICK_SIZE", "SEM_EXPIRY_FLAG", "SEM_EXCH_INSTRUMENT_TYPE", "SEM_SERIES", "SM_SYMBOL_NAME",
+]  # fmt: skip
 EXPIRY = date(2026, 11, 24)
 
 
@@ -51,10 +52,10 @@ def upstox_contract(symbol: str, token: str, kind: str, strike: float = 0.0, **c
     return row | changes
 
 
-def upstox_index(name: str, token: str = "26000", *, ticker: str | None = None, exchange: str = "NSE") -> Row:
+def upstox_index(name: str, number: str = "26000", *, ticker: str | None = None, exchange: str = "NSE") -> Row:
     return {
         "segment": f"{exchange}_INDEX", "exchange": exchange, "name": name, "instrument_type": "INDEX",
-        "instrument_key": f"{exchange}_INDEX|{name}", "exchange_token": token, "trading_symbol": ticker or name.upper(),
+        "instrument_key": f"{exchange}_INDEX|{name}", "exchange_token": number, "trading_symbol": ticker or name.upper(),
     }  # fmt: skip
 
 

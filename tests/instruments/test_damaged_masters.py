@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 from master_files import (
-    Row, dhan_contract, dhan_index, dhan_share, registry, upstox_contract, upstox_index, upstox_share,
+    Row,
+    dhan_contract,
+    dhan_index,
+    dhan_share,
+    registry,
+    upstox_contract,
+    upstox_index,
+    upstox_share,
 )  # fmt: skip
 
 from hybridbroker.errors import HybridBrokerError, InstrumentConflict, InstrumentUnmapped

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 from master_files import (
-    COMPACT_COLUMNS, DHAN_COLUMNS, EXPIRY, dhan_contract, dhan_index, dhan_share, read_dhan, write_csv,
+    COMPACT_COLUMNS,
+    DHAN_COLUMNS,
+    EXPIRY,
+    dhan_contract,
+    dhan_index,
+    dhan_share,
+    read_dhan,
+    write_csv,
 )  # fmt: skip
 
 from hybridbroker.brokers.dhan.instruments import DhanListings

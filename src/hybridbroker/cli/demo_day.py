@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +13,14 @@ import attrs
 from hybridbroker.alerts import Notifier
 from hybridbroker.clock import Clock
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import Candle, FeedMode, Gap, Tick
+from hybridbroker.domain.market import Candle, Gap, Tick
 from hybridbroker.domain.orders import Order, OrderRequest, Trade
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.registry import InstrumentRegistry
-from hybridbroker.protocols import Broker, FeedHealth, MarketData, MarketStream, Overflow
+from hybridbroker.protocols import Broker, FeedHealth, MarketData, MarketStream
 from hybridbroker.simulation.charges import Charges
 from hybridbroker.strategy import Strategy
+from hybridbroker.watching import WatchedData
 
 if TYPE_CHECKING:
     from hybridbroker.testing.emulators import EmulatedMarket
@@ -50,6 +49,10 @@ class DemoDay:
     """What the bot told its person."""
     health: FeedHealth | None = None
     duration_s: float = 0.0
+
+    def watch(self, stream: MarketStream) -> None:
+        """Remember how the newest stream is doing."""
+        self.health = stream.health
 
     async def notify(self, message: str) -> None:
         """Take an alert of the bot: the day is its own `Notifier`."""
@@ -143,7 +146,7 @@ async def play_day(
             notifier=day,
         ) as session:
             watched = _WatchedSession(
-                data=cast("MarketData", _WatchedData(session.data, day)),
+                data=WatchedData(session.data, opened=day.watch),
                 broker=cast("Broker", _TimedBroker(session.broker, day, clock)),
                 instruments=registry,
                 clock=clock,
@@ -199,32 +202,6 @@ class _WatchedBot(Strategy):
 
     async def on_stop(self) -> None:
         await self._bot.on_stop()
-
-
-class _WatchedData:
-    """A source of prices that remembers how its newest stream is doing."""
-
-    def __init__(self, data: MarketData, day: DemoDay) -> None:
-        self._data = data
-        self._day = day
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._data, name)
-
-    def stream(
-        self,
-        instruments: Iterable[Instrument] = (),
-        *,
-        mode: FeedMode = FeedMode.LTP,
-        overflow: Overflow = Overflow.CONFLATE,
-    ) -> AbstractAsyncContextManager[MarketStream]:
-        return self._remember(self._data.stream(instruments, mode=mode, overflow=overflow))
-
-    @asynccontextmanager
-    async def _remember(self, stream: AbstractAsyncContextManager[MarketStream]) -> AsyncIterator[MarketStream]:
-        async with stream as events:
-            self._day.health = events.health
-            yield events
 
 
 class _TimedBroker:

@@ -408,6 +408,8 @@ class GuardedBroker:
         before: Mapping[str, int],
         besides: str | None = None,
     ) -> int:
+        if not positions and not holdings:
+            return 0
         claimed = sum(
             each.remaining + each.filled_quantity - before.get(each.client_order_id, each.filled_quantity)
             for each in self._broker.ledger.of(request.instrument.id)

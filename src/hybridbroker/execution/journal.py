@@ -62,7 +62,11 @@ CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 _FIELDS: Final = tuple(field.name for field in attrs.fields(Entry))
 _INSERT: Final = f"INSERT INTO orders ({', '.join(_FIELDS)}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608
-_UPDATE: Final = f"UPDATE orders SET {', '.join(f'{name}=?' for name in _FIELDS)} WHERE client_order_id=?"  # noqa: S608
+_CHANGING: Final = (
+    "quantity", "price", "trigger_price", "state", "order_id", "status", "filled_quantity", "average_price", "reason",
+    "sent_at", "changed_at", "updated_at", "delivered", "overridden",
+)  # fmt: skip
+_UPDATE: Final = f"UPDATE orders SET {', '.join(f'{name}=?' for name in _CHANGING)} WHERE client_order_id=?"  # noqa: S608
 _SELECT: Final = f"SELECT {', '.join(_FIELDS)} FROM orders"  # noqa: S608
 _SENT: Final = "UPDATE orders SET state=?, sent_at=?, changed_at=? WHERE client_order_id=?"
 _EVENT: Final = "INSERT INTO events (at, client_order_id, kind, detail) VALUES (?, ?, ?, ?)"
@@ -153,7 +157,7 @@ class OrderJournal:
     def save(self, entry: Entry, kind: str, detail: str = "") -> None:
         """Write what was learnt about an order; survives this process, not a power cut."""
         with self._transaction() as run:
-            run.execute(_UPDATE, (*_row(entry), entry.client_order_id))
+            run.execute(_UPDATE, (*_row(entry, _CHANGING), entry.client_order_id))
             run.execute(_EVENT, (_text(self._clock.now()), entry.client_order_id, kind, scrubbed(detail)))
 
     def mark_delivered(self, client_order_id: str, signature: str) -> None:
@@ -382,16 +386,16 @@ def _text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
-    return tuple(_plain(getattr(entry, name)) for name in _FIELDS)
+def _row(entry: Entry, names: Sequence[str] = _FIELDS) -> list[Any]:
+    return [_plain(getattr(entry, name)) for name in names]
 
 
 def _plain(value: Any) -> Any:
+    if value is None or type(value) in {str, int, bool}:
+        return value
     if isinstance(value, datetime):
         return _text(value)
-    if isinstance(value, StrEnum):
-        return value.value
-    return str(value) if isinstance(value, Decimal) else value
+    return value.value if isinstance(value, StrEnum) else str(value)
 
 
 def _entry(row: Sequence[Any]) -> Entry:

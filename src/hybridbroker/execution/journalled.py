@@ -149,7 +149,7 @@ class JournalledBroker:
 
         ``value`` is what it counts for where it has no price of its own; ``urgent`` lets it
         pass others that wait for the write rate; ``last_look`` may still refuse it, by
-        raising, just before it leaves; ``stages`` are seconds that earlier stages took, for
+        raising, after such a wait; ``stages`` are seconds that earlier stages took, for
         the log. Up to the first await nothing else runs.
         """
         times = dict(stages or {})
@@ -160,8 +160,8 @@ class JournalledBroker:
         journalled = self._clock.monotonic()
         times[Stage.JOURNALLED] = journalled - started
         try:
-            await self._rate.acquire(urgent=urgent)
-            if last_look is not None:
+            waited = await self._rate.acquire(urgent=urgent)
+            if waited and last_look is not None:
                 last_look()
             self.ledger.sent(name)
         except BaseException as exc:
@@ -271,8 +271,8 @@ class JournalledBroker:
     ) -> Order:
         end = self._begin_change(kind, order_id, wanted)
         try:
-            await self._rate.acquire(urgent=urgent)
-            if last_look is not None:
+            waited = await self._rate.acquire(urgent=urgent)
+            if waited and last_look is not None:
                 last_look()
         except BaseException as exc:
             end("rejected", f"never sent: {_told(exc)}")

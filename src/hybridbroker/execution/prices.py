@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from datetime import date, datetime
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Self
 
 from hybridbroker.clock import Clock
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import Candles, FeedMode, Interval, MarketEvent, Quote, Tick
-from hybridbroker.protocols import Capability, FeedHealth, MarketData, MarketStream, Overflow
-from hybridbroker.streams import only_ticks
+from hybridbroker.domain.market import MarketEvent, Tick
+from hybridbroker.protocols import MarketData
+from hybridbroker.watching import WatchedData, WatchedStream
 
 __all__ = ["LastPrices"]
 
@@ -23,11 +20,11 @@ class LastPrices:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: dict[str, tuple[float, float]] = {}
-        self._streams: list[_WatchedStream] = []
+        self._streams: list[WatchedStream] = []
 
     def watch(self, source: MarketData) -> MarketData:
         """Return ``source`` with its ticks noted here; entering it stays the caller's matter."""
-        return _WatchedData(source, self)
+        return WatchedData(source, hear=self._hear, opened=self._streams.append, closed=self._streams.remove)
 
     def note(self, tick: Tick) -> None:
         """Keep a tick's price."""
@@ -60,87 +57,6 @@ class LastPrices:
         read = [each.health.read_at for each in self._streams]
         return self._clock.monotonic() - max(read) if read else None
 
-    def opened(self, stream: _WatchedStream) -> None:
-        """Take note of a stream."""
-        self._streams.append(stream)
-
-    def closed(self, stream: _WatchedStream) -> None:
-        """Forget a stream."""
-        self._streams.remove(stream)
-
-
-class _WatchedData:
-    """A `MarketData` whose streams are watched; everything else is the inner one's."""
-
-    def __init__(self, source: MarketData, prices: LastPrices) -> None:
-        self._source = source
-        self._prices = prices
-        self.name: str = source.name
-        self.capabilities: Capability = source.capabilities
-
-    async def __aenter__(self) -> Self:
-        await self._source.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._source.__aexit__(*exc)
-
-    async def quotes(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, Quote]:
-        return await self._source.quotes(instruments)
-
-    async def candles(
-        self, instrument: Instrument, interval: Interval, *, start: date | datetime, end: date | datetime | None = None
-    ) -> Candles:
-        return await self._source.candles(instrument, interval, start=start, end=end)
-
-    @asynccontextmanager
-    async def stream(
-        self,
-        instruments: Iterable[Instrument] = (),
-        *,
-        mode: FeedMode = FeedMode.LTP,
-        overflow: Overflow = Overflow.CONFLATE,
-    ) -> AsyncIterator[MarketStream]:
-        wanted = tuple(instruments)
-        async with self._source.stream(wanted, mode=mode, overflow=overflow) as inner:
-            watched = _WatchedStream(inner, self._prices, wanted)
-            self._prices.opened(watched)
-            try:
-                yield watched
-            finally:
-                self._prices.closed(watched)
-
-
-class _WatchedStream:
-    """A `MarketStream` that shows its ticks to `LastPrices` in passing."""
-
-    def __init__(self, stream: MarketStream, prices: LastPrices, instruments: Iterable[Instrument]) -> None:
-        self._stream = stream
-        self._note = prices.note
-        self.subscribed = {each.id for each in instruments}
-
-    @property
-    def health(self) -> FeedHealth:
-        return self._stream.health
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> MarketEvent:
-        event = await self._stream.__anext__()
+    def _hear(self, event: MarketEvent) -> None:
         if isinstance(event, Tick):
-            self._note(event)
-        return event
-
-    def ticks(self) -> AsyncIterator[Tick]:
-        return only_ticks(self)
-
-    async def subscribe(self, instruments: Iterable[Instrument], *, mode: FeedMode | None = None) -> None:
-        added = tuple(instruments)
-        await self._stream.subscribe(added, mode=mode)
-        self.subscribed.update(each.id for each in added)
-
-    async def unsubscribe(self, instruments: Iterable[Instrument]) -> None:
-        removed = tuple(instruments)
-        await self._stream.unsubscribe(removed)
-        self.subscribed.difference_update(each.id for each in removed)
+            self.note(event)

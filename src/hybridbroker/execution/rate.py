@@ -122,19 +122,22 @@ class WriteRate:
             self._file.close()
             self._file = None
 
-    async def acquire(self, *, urgent: bool = False) -> None:
-        """Wait for a place and take it; urgent ones go before all others, also of other processes.
+    async def acquire(self, *, urgent: bool = False) -> bool:
+        """Wait for a place and take it; say whether there was a wait.
+
+        Urgent ones go before all others, also those of other processes.
 
         Raises:
             ConfigurationError: The count stayed locked or cannot be written; nothing may be sent.
         """
         if not self._waiting and self._take(urgent=urgent) <= 0:
-            return
+            return False
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (not urgent, next(self._order), ticket))
         if self._server is None or self._server.done():
             self._server = asyncio.create_task(self._serve(), name="hybridbroker-write-rate")
         await ticket
+        return True
 
     async def _serve(self) -> None:
         while self._waiting:

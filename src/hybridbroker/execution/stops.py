@@ -54,6 +54,8 @@ class Stops:
     @property
     def reasons(self) -> Mapping[str, str]:
         """Return what stops entries, by kind; empty while they are allowed."""
+        if not self._reasons:
+            return {}
         today = self._today()
         return {key: str(why["message"]) for key, why in self._reasons.items() if why["day"] in {"", today}}
 

@@ -15,7 +15,7 @@ Rows whose evidence points at one another and does not agree are quarantined, al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from enum import StrEnum
 from typing import Final
@@ -159,21 +159,17 @@ def join(masters: Sequence[Listings]) -> Outcome:
     """
     if len({master.broker for master in masters}) != len(masters):
         raise ConfigurationError("two masters of one broker; give its files together")
-    youngest_first = sorted(masters, key=lambda each: (each.latest or date.min, each.broker), reverse=True)
-    today = max((master.published for master in masters if master.published is not None), default=date.min)
-    youngest = youngest_first[0] if youngest_first else None
-    first_expiries = _first_expiries(youngest) if youngest is not None and youngest.published is None else {}
     cash, indices = _Evidence(_judge_cash), _Evidence(_judge_index)
     derivatives: list[Listing] = []
     left_out: list[LeftOut] = []
-    for master in youngest_first:
+    for master, expired in _youngest_first(masters):
         rows, twice = _distinct(master)
         for row in rows:
             if twice and _key(row) in twice:
                 trouble = (ConflictKind.DUPLICATE, f"{row.broker} has two rows by one key")
                 cash.place(row, [_key(row), *_cash_evidence(row)], trouble)
             elif row.expiry is not None:
-                if row.expiry < (today if master is youngest else first_expiries.get(_underlying(row), today)):
+                if expired(row):
                     left_out.append(LeftOut(row, Reason.EXPIRED))
                 elif row.token is None:
                     left_out.append(LeftOut(row, Reason.UNCHECKABLE))
@@ -194,16 +190,25 @@ def _key(row: Listing) -> str:
     return f"{row.broker} {row.segment_name} {row.native_id}"
 
 
-def _first_expiries(master: Listings) -> dict[str, date]:
-    found: dict[str, date] = {}
-    for row in master.rows:
-        if row.expiry is not None and row.expiry < found.get(_underlying(row), date.max):
-            found[_underlying(row)] = row.expiry
-    return found
-
-
-def _underlying(row: Listing) -> str:
-    return row.exchange + row.symbol
+def _youngest_first(masters: Sequence[Listings]) -> Iterator[tuple[Listings, Callable[[Listing], bool]]]:
+    """Yield the masters with what says whether a contract of theirs has expired."""
+    dated = [(master.latest or date.min, master.broker, master) for master in masters]
+    dated.sort(reverse=True)
+    today = max((master.published for master in masters if master.published is not None), default=date.min)
+    newest, _, youngest = dated[0] if dated else (date.min, "", None)
+    first: dict[str, date] = {}
+    if youngest is not None and youngest.published is None:
+        for row in youngest.rows:
+            if row.expiry is not None and row.expiry < first.get(row.exchange + row.symbol, date.max):
+                first[row.exchange + row.symbol] = row.expiry
+    for day, _, master in dated:
+        if day < newest and first:
+            yield (
+                master,
+                lambda row: row.expiry is not None and row.expiry < first.get(row.exchange + row.symbol, today),
+            )
+        else:
+            yield master, lambda row: row.expiry is not None and row.expiry < today
 
 
 def _distinct(master: Listings) -> tuple[Sequence[Listing], frozenset[str]]:

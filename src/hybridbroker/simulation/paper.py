@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import date, datetime, time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import time
 from decimal import Decimal
 from typing import Any, Final, Self
 
@@ -22,10 +22,7 @@ from hybridbroker.clock import Clock, SystemClock, to_epoch_ms
 from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import (
-    Candles,
-    FeedMode,
     Gap,
-    Interval,
     MarketEvent,
     MarketStatus,
     Quote,
@@ -35,11 +32,11 @@ from hybridbroker.domain.market import (
 from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
 from hybridbroker.domain.portfolio import Funds, Holding, Position
 from hybridbroker.errors import NetworkError, Unsupported
-from hybridbroker.protocols import Capability, FeedHealth, MarketData, MarketStream, Overflow
+from hybridbroker.protocols import Capability, MarketData
 from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import PnL, SimulatedExchange
 from hybridbroker.simulation.statutory import STATUTORY_ONLY
-from hybridbroker.streams import only_ticks
+from hybridbroker.watching import WatchedData
 
 __all__ = ["PaperBroker"]
 
@@ -113,7 +110,7 @@ class PaperBroker:
 
     def watch(self, data: MarketData) -> MarketData:
         """Return ``data`` such that every event taken from its streams reaches this broker first."""
-        return _Watched(data, self.feed)
+        return WatchedData(data, hear=self.feed)
 
     def feed(self, event: MarketEvent) -> None:
         """Let the simulated market move; the orders that change go to the listeners."""
@@ -221,76 +218,6 @@ class PaperBroker:
             lower, upper = instrument.price(quote.lower_circuit), instrument.price(quote.upper_circuit)
             self.exchange.set_band(instrument, lower=lower, upper=upper)
         self.feed(_tick(quote, received_ms=to_epoch_ms(self._clock.now())))
-
-
-class _Watched:
-    """A source of prices whose streams tell somebody else first."""
-
-    def __init__(self, inner: MarketData, tell: Callable[[MarketEvent], None]) -> None:
-        self._inner = inner
-        self._tell = tell
-        self.name = inner.name
-        self.capabilities = inner.capabilities
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._inner.__aexit__(*exc)
-
-    async def quotes(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, Quote]:
-        return await self._inner.quotes(instruments)
-
-    async def candles(
-        self, instrument: Instrument, interval: Interval, *, start: date | datetime, end: date | datetime | None = None
-    ) -> Candles:
-        return await self._inner.candles(instrument, interval, start=start, end=end)
-
-    def stream(
-        self,
-        instruments: Iterable[Instrument] = (),
-        *,
-        mode: FeedMode = FeedMode.LTP,
-        overflow: Overflow = Overflow.CONFLATE,
-    ) -> AbstractAsyncContextManager[MarketStream]:
-        return self._stream(instruments, mode=mode, overflow=overflow)
-
-    @asynccontextmanager
-    async def _stream(
-        self, instruments: Iterable[Instrument], *, mode: FeedMode, overflow: Overflow
-    ) -> AsyncIterator[MarketStream]:
-        async with self._inner.stream(instruments, mode=mode, overflow=overflow) as events:
-            yield _WatchedStream(events, self._tell)
-
-
-class _WatchedStream:
-    """A stream that tells somebody else of each event before it hands it out."""
-
-    def __init__(self, inner: MarketStream, tell: Callable[[MarketEvent], None]) -> None:
-        self._inner = inner
-        self._tell = tell
-
-    @property
-    def health(self) -> FeedHealth:
-        return self._inner.health
-
-    def __aiter__(self) -> AsyncIterator[MarketEvent]:
-        return self
-
-    async def __anext__(self) -> MarketEvent:
-        event = await anext(self._inner)
-        self._tell(event)
-        return event
-
-    def ticks(self) -> AsyncIterator[Tick]:
-        return only_ticks(self)
-
-    async def subscribe(self, instruments: Iterable[Instrument], *, mode: FeedMode | None = None) -> None:
-        await self._inner.subscribe(instruments, mode=mode)
-
-    async def unsubscribe(self, instruments: Iterable[Instrument]) -> None:
-        await self._inner.unsubscribe(instruments)
 
 
 class _Updates:
