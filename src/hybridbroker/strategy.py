@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from hybridbroker.alerts import Notifier
 from hybridbroker.bars import BarBuilder
@@ -18,6 +18,9 @@ from hybridbroker.protocols import Broker, InstrumentLookup, MarketData, MarketS
 __all__ = ["Strategy", "TradingSession", "run"]
 
 logger = logging.getLogger(__name__)
+
+_LAST_HOOK: Final = 20.0
+"""Seconds that a running hook may go on after the run is over: longer than an order waits for its answer."""
 
 
 class TradingSession(Protocol):
@@ -89,7 +92,9 @@ class Strategy:
 async def run(strategy: Strategy, session: TradingSession, *, until_close: bool = False) -> None:
     """Drive ``strategy`` until it stops, the stream ends, or (``until_close``) the market closes.
 
-    An exception from a hook ends the run: ``on_stop`` is called, then it propagates.
+    An exception from a hook ends the run: ``on_stop`` is called, then it propagates. Neither
+    that nor a cancellation (Ctrl-C) interrupts a hook that is running, which may be waiting for
+    the answer to an order, unless it takes longer than twenty seconds; a second one does.
     """
     await strategy.on_start(session)
     try:
@@ -121,15 +126,26 @@ class _Loop:
             if orders in done and orders.exception() is None:
                 # No more order updates is no reason to stop trading what is held.
                 await asyncio.wait({market})
-            async with self._turn:
-                pass  # a hook of the other stream may be waiting for the answer to an order
+        except asyncio.CancelledError:
+            for failure in await self._end(market, orders):
+                logger.warning("the hook that was running failed: %s: %s", type(failure).__name__, failure)
+            raise
+        failures = await self._end(market, orders)
+        if failures:
+            raise failures[0]
+
+    async def _end(self, *tasks: asyncio.Task[None]) -> list[Exception]:
+        """End both streams after the hook that is running, and return what failed."""
+        try:
+            async with asyncio.timeout(_LAST_HOOK), self._turn:
+                pass  # it may be waiting for the answer to an order
+        except TimeoutError:
+            logger.warning("interrupting a hook that has not ended within %.0f s", _LAST_HOOK)
         finally:
-            for task in (market, orders):
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(market, orders, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        return [each for each in results if isinstance(each, Exception)]
 
     async def _market(self, events: MarketStream) -> None:
         async for event in events:

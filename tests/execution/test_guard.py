@@ -181,7 +181,7 @@ def test_exitable_is_what_closes_and_never_what_opens(
 def test_profit_and_loss_is_the_brokers_where_it_tells() -> None:
     told = position(10, realised_pnl=Decimal(5), unrealised_pnl=Decimal(-7))
 
-    assert pnl([told], {}) == Decimal(-2)
+    assert pnl([told], lambda _: None) == Decimal(-2)
 
 
 def test_profit_and_loss_is_reckoned_where_the_broker_does_not_tell() -> None:
@@ -193,7 +193,7 @@ def test_profit_and_loss_is_reckoned_where_the_broker_does_not_tell() -> None:
         sold_value=Decimal(630),
     )
 
-    assert pnl([untold], {"NSE:ABC": Decimal(90)}) == Decimal(630 - 1000 + 4 * 90)
+    assert pnl([untold], lambda _: Decimal(90)) == Decimal(630 - 1000 + 4 * 90)
 
 
 @pytest.mark.parametrize(

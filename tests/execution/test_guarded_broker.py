@@ -292,6 +292,21 @@ async def test_an_override_accepts_the_positions_as_they_are(
     assert "NSE:XYZ" in lifted[0]
 
 
+async def test_an_override_after_an_exit_leaves_no_new_mismatch(
+    open_guard: Open, bare: FakeBroker, clock: VirtualClock
+) -> None:
+    async with open_guard() as guard:
+        await guard.place_order(buy())
+    bare.fill(bare.enter(buy(instrument=XYZ)).id, 10)
+    async with open_guard() as guard:
+        order = await guard.place_order(sell(10, instrument=XYZ))
+        bare.fill(order.id, 10)
+        await clock.advance(0.1)
+        guard.override(reason="bought by hand")
+    async with open_guard() as guard:
+        assert guard.snapshot().stopped == {}
+
+
 # Changes.
 
 

@@ -55,7 +55,8 @@ def upstox_contract(symbol: str, token: str, kind: str, strike: float = 0.0, **c
 def upstox_index(name: str, number: str = "26000", *, ticker: str | None = None, exchange: str = "NSE") -> Row:
     return {
         "segment": f"{exchange}_INDEX", "exchange": exchange, "name": name, "instrument_type": "INDEX",
-        "instrument_key": f"{exchange}_INDEX|{name}", "exchange_token": number, "trading_symbol": ticker or name.upper(),
+        "instrument_key": f"{exchange}_INDEX|{name}", "exchange_token": number,
+        "trading_symbol": ticker or name.upper(),
     }  # fmt: skip
 
 

@@ -192,7 +192,7 @@ def compact(segment: str, native: str, instrument: str, ticker: str, **changes: 
             "NSE:BAJAJ-AUTO:2026-11-24:9000:CE",
         ),
         (
-            compact("D", "9", "FUTSTK", "BAJAJ-AUTO-Nov2026-FUT", SEM_EXPIRY_DATE="24-11-2026 14:30", SEM_OPTION_TYPE="XX"),
+            compact("D", "9", "FUTSTK", "BAJAJ-AUTO-Nov2026-FUT", SEM_EXPIRY_DATE="24-11-2026 14:30"),
             "NSE:BAJAJ-AUTO:2026-11-24:FUT",
         ),
     ],

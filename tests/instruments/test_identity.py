@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from decimal import Decimal
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +86,8 @@ _SYMBOLS = st.from_regex(r"[A-Z0-9&$. -]{1,12}", fullmatch=True)
 )
 def test_stored_paper_comes_back_as_it_was(symbol: str, series: str, exchange: Exchange, name: str, lot: int) -> None:
     row = Listing(
-        "upstox", "X", "1", "1", exchange, InstrumentKind.DEBT, symbol, name, "INE002A07AB1", series, lot, Decimal("0.01")
+        "upstox", "X", "1", "1", exchange, InstrumentKind.DEBT, symbol, name, "INE002A07AB1", series, lot,
+        Decimal("0.01"),
     )  # fmt: skip
 
     assert_same(unpack(row.id, _cash_terms(row)), row.instrument())
@@ -102,8 +104,8 @@ def test_stored_option_comes_back_as_it_was(
     symbol: str, expiry: date, strike: Decimal, right: OptionRight, freeze: int | None
 ) -> None:
     row = Listing(
-        "upstox", "X", "1", "1", Exchange.NSE, InstrumentKind.OPTION, symbol, "", None, None, 75, Decimal("0.05"), freeze,
-        expiry, strike, right,
+        "upstox", "X", "1", "1", Exchange.NSE, InstrumentKind.OPTION, symbol, "", None, None, 75, Decimal("0.05"),
+        freeze, expiry, strike, right,
     )  # fmt: skip
 
     read = unpack(row.id, _contract_terms(row))
@@ -113,5 +115,5 @@ def test_stored_option_comes_back_as_it_was(
 
 
 def assert_same(read: Instrument, expected: Instrument) -> None:
-    fields = [name for name in Instrument.__slots__ if name not in {"name", "__weakref__"}]
+    fields = [each.name for each in attrs.fields(Instrument) if each.name != "name"]
     assert {name: getattr(read, name) for name in fields} == {name: getattr(expected, name) for name in fields}

@@ -291,7 +291,11 @@ def test_cash_and_derivative_tokens_do_not_meet(tmp_path: Path) -> None:
     [
         (upstox_index("Nifty 50", ticker="NIFTY"), dhan_index("13", "NIFTY", "Nifty 50"), "NSE:NIFTY 50:INDEX"),
         (upstox_index("Nifty Bank"), dhan_index("25", "BANKNIFTY", "Nifty Bank"), "NSE:NIFTY BANK:INDEX"),
-        (upstox_index("NIFTY SMLCAP 50"), dhan_index("22", "NIFTY SMALLCAP 50", "Nifty Smallcap 50"), "NSE:NIFTY SMLCAP 50:INDEX"),
+        (
+            upstox_index("NIFTY SMLCAP 50"),
+            dhan_index("22", "NIFTY SMALLCAP 50", "Nifty Smallcap 50"),
+            "NSE:NIFTY SMLCAP 50:INDEX",
+        ),
         (upstox_index("Nifty Rural"), dhan_index("825", "Nifty Rural", "Nifty Rural"), "NSE:NIFTY RURAL:INDEX"),
         (
             upstox_index("SENSEX50", exchange="BSE"),

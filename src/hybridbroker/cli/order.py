@@ -18,7 +18,7 @@ from hybridbroker.domain.orders import (
     StopMarketOrder,
     Validity,
 )
-from hybridbroker.errors import ConfigurationError, InvalidOrder
+from hybridbroker.errors import ConfigurationError, InvalidOrder, OrderOutcomeUnknown
 
 __all__ = ["order"]
 
@@ -96,7 +96,13 @@ async def _order(
     from hybridbroker.session import connect
 
     async with connect(data=data, broker=broker, instruments=registry) as session:
-        placed = await session.broker.place_order(request)
+        request = request.named(session.clock.now())
+        assert request.client_order_id is not None  # noqa: S101 - named above
+        try:
+            placed = await session.broker.place_order(request)
+        except asyncio.CancelledError:
+            # Ctrl-C, which would end without a word.
+            raise OrderOutcomeUnknown(client_order_id=request.client_order_id) from None
         print(f"order {placed.id}: {placed.status} (client order id {placed.client_order_id})")
 
 

@@ -38,6 +38,10 @@ CLIENT_ORDER_ID_LENGTH = 25
 """Longest client order id that every supported broker takes (Dhan: measured 25, documented 30)."""
 
 
+_DIGITS = 12
+"""Before the point, of any price or quantity that can be meant; longer ones overflow on their way."""
+
+
 class Side(StrEnum):
     """Which way an order trades."""
 
@@ -118,7 +122,7 @@ def rupees(value: Decimal | str | int) -> Decimal:
         amount = value if isinstance(value, Decimal) else Decimal(str(value))
     except InvalidOperation:
         raise InvalidOrder(f"{value!r} is no amount of rupees") from None
-    if not amount.is_finite():
+    if not amount.is_finite() or amount.adjusted() >= _DIGITS:
         raise InvalidOrder(f"{value!r} is no amount of rupees")
     return amount
 
@@ -185,6 +189,8 @@ class OrderRequest:
             raise InvalidOrder(f"quantity must be a whole number of units, was {quantity!r}")
         if quantity <= 0:
             raise InvalidOrder(f"quantity must be at least {lot}, was {quantity}")
+        if quantity >= 10**_DIGITS:
+            raise InvalidOrder(f"quantity {quantity:.0e} is more than any exchange trades")
         if quantity % lot:
             raise InvalidOrder(f"quantity {quantity} is not a multiple of the lot size {lot} of {self.instrument.id}")
         freeze = self.instrument.freeze_quantity

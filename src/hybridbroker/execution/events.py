@@ -23,9 +23,13 @@ _MEGABYTE: Final = 1 << 20
 def tell(event: str, *, level: int = logging.INFO, **fields: Any) -> None:
     """Log one event: ``order-accepted client_order_id=… order_id=…``, the fields also as data."""
     if logger.isEnabledFor(level):
-        known = {name: value for name, value in fields.items() if value is not None}
+        known = {name: _clean(value) for name, value in fields.items() if value is not None}
         text = " ".join(f"{name}={value}" for name, value in known.items())
-        logger.log(level, "%s %s", event, scrubbed(text), extra={"event": event, "fields": known})
+        logger.log(level, "%s %s", event, text, extra={"event": event, "fields": known})
+
+
+def _clean(value: Any) -> Any:
+    return scrubbed(value) if isinstance(value, str) else value
 
 
 class JsonLines(logging.Formatter):

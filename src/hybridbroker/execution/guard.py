@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
 import attrs
 
+from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import OrderRequest, OrderType, Product, Side
 from hybridbroker.domain.portfolio import Holding, Position
 from hybridbroker.errors import ConfigurationError
@@ -293,7 +294,7 @@ def exitable(
     return max(0, closable - claimed)
 
 
-def pnl(positions: Sequence[Position], prices: Mapping[str, Decimal]) -> Decimal:
+def pnl(positions: Sequence[Position], price: Callable[[Instrument], Decimal | None]) -> Decimal:
     """Return today's profit or loss of all positions, before charges, rupees.
 
     The broker's own figures where it gives them; else from what was bought and sold, the open
@@ -305,5 +306,6 @@ def pnl(positions: Sequence[Position], prices: Mapping[str, Decimal]) -> Decimal
             total += each.realised_pnl + each.unrealised_pnl
         elif each.bought_quantity or each.sold_quantity:
             total += each.sold_value - each.bought_value
-            total += each.quantity * prices.get(each.instrument.id, each.average_price)
+            last = price(each.instrument)
+            total += each.quantity * (each.average_price if last is None else last)
     return total

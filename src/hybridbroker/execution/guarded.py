@@ -23,15 +23,15 @@ from hybridbroker.domain.orders import (
     OrderRequest,
     OrderType,
     Product,
-    Side,
     StopLimitOrder,
     StopMarketOrder,
     Trade,
     Validity,
 )
 from hybridbroker.domain.portfolio import Funds, Holding, Position
-from hybridbroker.errors import ConfigurationError, HybridBrokerError, InvalidOrder, RiskRefused, Unsupported
+from hybridbroker.errors import HybridBrokerError, InvalidOrder, RiskRefused, Unsupported
 from hybridbroker.execution.events import tell
+from hybridbroker.execution.facts import FactFinder
 from hybridbroker.execution.flatten import FlattenReport, cancel_all, flatten, is_exposure
 from hybridbroker.execution.guard import (
     Facts,
@@ -40,10 +40,7 @@ from hybridbroker.execution.guard import (
     RiskLimits,
     entry_refusal,
     exit_refusal,
-    exitable,
-    needs_price,
     order_value,
-    pnl,
 )
 from hybridbroker.execution.journalled import JournalledBroker
 from hybridbroker.execution.killswitch import KillSwitch, ServerKillSwitch
@@ -63,7 +60,6 @@ _KINDS: Final[dict[OrderType, type[OrderRequest]]] = {
     OrderType.STOP_MARKET: StopMarketOrder,
 }
 _KILL_POLL: Final = 1.0
-_PNL_AGE: Final = 45.0
 _LASTING: Final = ("daily-loss", "recovery")
 """Reasons that no override lifts: they go when what they say is no longer so."""
 
@@ -97,9 +93,16 @@ class GuardedBroker:
         self._broker = broker
         self._bare = bare
         self._clock = clock
-        self._calendar = calendar
         self._prices = prices or LastPrices(clock)
-        self._quotes = quotes
+        self._facts = FactFinder(
+            broker,
+            limits=limits,
+            clock=clock,
+            calendar=calendar,
+            prices=self._prices,
+            quotes=quotes,
+            kill_switch=self.kill_switch,
+        )
         self._kill_signal = kill_signal
         self._stack = AsyncExitStack()
 
@@ -129,12 +132,11 @@ class GuardedBroker:
         started = self._clock.monotonic()
         since_read = self._prices.since_read()
         stages = {} if since_read is None else {Stage.DECIDED: since_read}
-        price = await self._price(request)
-        await self._refresh_pnl()
+        price = await self._facts.prepare(request)
         is_exit = False
-        refusal = entry_refusal(request, self.limits, self._facts(request, price))
+        refusal = entry_refusal(request, self.limits, self._facts.of(request, price))
         if refusal is not None:
-            is_exit = await self._is_exit(request)
+            is_exit = await self._facts.is_exit(request)
             refusal = exit_refusal(request, self.limits, Facts(price=price)) if is_exit else refusal
         if refusal is not None:
             self._refuse(refusal, request)
@@ -142,8 +144,7 @@ class GuardedBroker:
         return await self._broker.place(
             request,
             value=order_value(request, price),
-            urgent=is_exit
-            or self._claimable(request, self._broker.keeper.positions, (), before={}) >= request.quantity,
+            urgent=is_exit or self._facts.looks_like_exit(request),
             last_look=None if is_exit else self._last_look,
             stages=stages,
         )
@@ -181,10 +182,9 @@ class GuardedBroker:
 
     async def _check_change(self, amended: OrderRequest, order: Order) -> bool:
         """Refuse a change that the limits do not allow; say whether the order is an exit."""
-        market = await self._price(amended)
-        await self._refresh_pnl()
+        market = await self._facts.prepare(amended)
         entry = self._broker.ledger.by_order_id(order.id)
-        facts = self._facts(amended, market)
+        facts = self._facts.of(amended, market)
         counted = entry.value if entry is not None and entry.value is not None else Decimal(0)
         facts = attrs.evolve(
             facts, twin=None, placed_within_minute=0, unresolved=(), value_today=facts.value_today - counted
@@ -192,7 +192,7 @@ class GuardedBroker:
         refusal = entry_refusal(amended, self.limits, facts)
         if refusal is None:
             return False
-        is_exit = await self._is_exit(amended, besides=None if entry is None else entry.client_order_id)
+        is_exit = await self._facts.is_exit(amended, besides=None if entry is None else entry.client_order_id)
         refusal = exit_refusal(amended, self.limits, Facts(price=market)) if is_exit else refusal
         if refusal is not None:
             self._refuse(refusal, amended)
@@ -245,7 +245,7 @@ class GuardedBroker:
     def snapshot(self) -> MetricsSnapshot:
         """Return counts, latencies and the state of things at this instant."""
         snapshot = self._broker.snapshot()
-        return attrs.evolve(snapshot, stopped=self._stopped())
+        return attrs.evolve(snapshot, stopped=self._facts.stopped())
 
     def override(self, instrument: Instrument | str | None = None, *, reason: str) -> Sequence[str]:
         """Let entries go on upon your own responsibility, and return what was lifted, in words.
@@ -279,7 +279,9 @@ class GuardedBroker:
     async def flatten(self, *, within: float = 30.0) -> FlattenReport:
         """Cancel every open order, close every position of the day, verify; entries stay stopped until `override`."""
         self._broker.stops.stop("flatten", "the account was flattened; override() lets entries go on", kept=False)
-        return await flatten(self._broker, clock=self._clock, price=self._last_price, within=within)
+        return await flatten(
+            self._broker, clock=self._clock, price=lambda each: self._prices.price(each, max_age=None), within=within
+        )
 
     async def kill(self, reason: str, *, at_broker: bool = False) -> Sequence[Order]:
         """Throw the kill switch and cancel the open entries; return the orders that are still open.
@@ -288,6 +290,7 @@ class GuardedBroker:
         ``at_broker`` throws the broker's own switch as well, after that.
 
         Raises:
+            NetworkError: What is open could not be read; the switch is thrown all the same.
             Unsupported: The broker has no switch of its own; ours is thrown all the same.
         """
         self.kill_switch.engage(reason)
@@ -298,124 +301,11 @@ class GuardedBroker:
             await self._bare.activate_kill_switch()
         return still_open
 
-    # Gathering facts.
-
-    def _facts(self, request: OrderRequest, price: Decimal | None) -> Facts:
-        ledger, limits, instrument = self._broker.ledger, self.limits, request.instrument
-        stale_for = None
-        if limits.max_data_age is not None and price is None:
-            stale_for = self._prices.stale_for(instrument, after=limits.max_data_age)
-        return Facts(
-            stopped=self._stopped(),
-            unresolved=[e for e in ledger.unresolved() if e.instrument == instrument.id and not e.overridden],
-            price=price,
-            stale_for=stale_for,
-            is_open=self._is_open(instrument),
-            placed_within_minute=ledger.placed_within_minute(),
-            value_today=Decimal(0) if limits.max_day_value is None else ledger.value_today(),
-            instruments_held=frozenset() if limits.max_open_positions is None else self._held(),
-            pnl=None if limits.max_daily_loss is None else self._pnl(),
-            twin=None if limits.duplicate_window is None else ledger.twin(request, within=limits.duplicate_window),
-        )
-
-    def _stopped(self) -> Mapping[str, str]:
-        thrown = self.kill_switch.reason
-        reasons = self._broker.stops.reasons
-        return reasons if thrown is None else {**reasons, "kill-switch": f"the kill switch is thrown: {thrown}"}
-
     def _last_look(self) -> None:
         """Refuse what became forbidden while it waited for the write rate."""
-        stopped = self._stopped()
+        stopped = self._facts.stopped()
         if stopped:
             raise RiskRefused(f"entries are stopped: {'; '.join(stopped.values())}", limit=Limit.STOPPED)
-
-    def _is_open(self, instrument: Instrument) -> bool | None:
-        if self._calendar is None:
-            return None
-        try:
-            return self._calendar.is_open(self._clock.now(), segment=instrument.segment, exchange=instrument.exchange)
-        except (ConfigurationError, Unsupported) as exc:
-            logger.warning("whether %s trades now is not known: %s", instrument.id, exc)
-            return None
-
-    async def _price(self, request: OrderRequest) -> Decimal | None:
-        """Return a fresh market price: the stream's, else a quote where the verdict depends on it."""
-        known = self._prices.price(request.instrument, max_age=self.limits.max_data_age)
-        if known is not None or self._quotes is None or not needs_price(request, self.limits):
-            return known
-        try:
-            quotes = await self._quotes.quotes([request.instrument])
-        except HybridBrokerError as exc:
-            logger.warning("no quote of %s: %s", request.instrument.id, exc)
-            return None
-        quote = quotes.get(request.instrument)
-        return None if quote is None else request.instrument.price(quote.last_price)
-
-    def _last_price(self, instrument: Instrument) -> Decimal | None:
-        return self._prices.price(instrument, max_age=None)
-
-    def _held(self) -> frozenset[str]:
-        keeper, ledger = self._broker.keeper, self._broker.ledger
-        since = keeper.positions_at
-        held = {each.instrument.id for each in keeper.positions if is_exposure(each)}
-        for entry in ledger.entries():
-            if entry.may_trade or (entry.filled_quantity and (since is None or entry.changed_at >= since)):
-                held.add(entry.instrument)
-        return frozenset(held)
-
-    async def _refresh_pnl(self) -> None:
-        limits, at = self.limits, self._broker.keeper.positions_at
-        wanted = limits.max_daily_loss is not None or (limits.max_open_positions is not None and at is None)
-        if not wanted or (at is not None and (self._clock.now() - at).total_seconds() <= _PNL_AGE):
-            return
-        try:
-            await self._broker.positions()
-        except HybridBrokerError as exc:
-            logger.warning("the positions could not be read: %s", exc)
-
-    def _pnl(self) -> Decimal | None:
-        keeper = self._broker.keeper
-        if keeper.positions_at is None or (self._clock.now() - keeper.positions_at).total_seconds() > _PNL_AGE:
-            return None
-        today = pnl(keeper.positions, self._prices.prices())
-        most = self.limits.max_daily_loss
-        if most is not None and -today >= most:
-            self._broker.stops.stop(
-                "daily-loss", f"today's loss of {-today:,.2f} rupees reached the limit of {most:,.2f}", day_only=True
-            )
-        return today
-
-    # Exits.
-
-    async def _is_exit(self, request: OrderRequest, *, besides: str | None = None) -> bool:
-        """Say whether the order can only reduce what is held, by positions read for the purpose."""
-        before = {each.client_order_id: each.filled_quantity for each in self._broker.ledger.of(request.instrument.id)}
-        try:
-            positions = await self._broker.positions()
-            sells_shares = request.product is Product.DELIVERY and request.side is Side.SELL
-            holdings = await self._broker.holdings() if sells_shares else ()
-        except HybridBrokerError as exc:
-            logger.warning("whether an order is an exit could not be read: %s", exc)
-            return False
-        return self._claimable(request, positions, holdings, before=before, besides=besides) >= request.quantity
-
-    def _claimable(
-        self,
-        request: OrderRequest,
-        positions: Sequence[Position],
-        holdings: Sequence[Holding],
-        *,
-        before: Mapping[str, int],
-        besides: str | None = None,
-    ) -> int:
-        if not positions and not holdings:
-            return 0
-        claimed = sum(
-            each.remaining + each.filled_quantity - before.get(each.client_order_id, each.filled_quantity)
-            for each in self._broker.ledger.of(request.instrument.id)
-            if (each.side, each.product) == (request.side, request.product) and each.client_order_id != besides
-        )
-        return exitable(request, positions=positions, holdings=holdings, claimed=claimed)
 
     # Stopping.
 
@@ -427,16 +317,15 @@ class GuardedBroker:
             reason = self.kill_switch.reason
             if reason is not None and not was_thrown:
                 tell("kill-switch-seen", level=logging.WARNING, reason=reason)
-                await self._cancel_entries()
+                try:
+                    await self._cancel_entries()
+                except HybridBrokerError as exc:
+                    logger.warning("cancelling the open entries failed: %s", exc)
             was_thrown = reason is not None
 
     async def _cancel_entries(self) -> Sequence[Order]:
-        try:
-            held = {(p.instrument.id, p.product): p.quantity for p in await self._broker.positions() if is_exposure(p)}
-            return await cancel_all(self._broker, spare=lambda order: _protects(order, held))
-        except HybridBrokerError as exc:
-            logger.warning("cancelling the open entries failed: %s", exc)
-            return ()
+        held = {(p.instrument.id, p.product): p.quantity for p in await self._broker.positions() if is_exposure(p)}
+        return await cancel_all(self._broker, spare=lambda order: _protects(order, held))
 
     def _refuse(self, refusal: Refusal, request: OrderRequest) -> None:
         self._broker.metrics.count("refused")

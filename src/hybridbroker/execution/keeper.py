@@ -75,6 +75,7 @@ class Keeper:
         self._stops = stops
         self._clock = clock
         self._patience = patience
+        self._accounted: Mapping[tuple[str, Product], int] = {}
         self._ended = False
         self._due: dict[_Job, float] = {}
         self._pause = patience.watch
@@ -110,7 +111,7 @@ class Keeper:
     def _broke(self, task: asyncio.Task[None]) -> None:
         """Stop entries when a defect ends the watch: nobody would find a lost order any more."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("%s ended: %r", task.get_name(), error)
+            logger.warning("%s broke", task.get_name(), exc_info=error)
             self._stops.stop("watch", f"{task.get_name()} broke ({error!r}); restart the process", kept=False)
 
     def changed(self, before: Entry, after: Entry) -> None:
@@ -150,6 +151,7 @@ class Keeper:
         began = self._clock.now()
         self.positions = await self._broker.positions()
         self.positions_at = began
+        self._accounted = self._journal.net_fills(since=self._ledger.midnight())
         return self.positions
 
     # After a restart.
@@ -238,8 +240,8 @@ class Keeper:
             )
 
     def accept_positions(self, *, why: str) -> None:
-        """Take the broker's positions as right from here on."""
-        fills = self._journal.net_fills(since=self._ledger.midnight())
+        """Take the positions last read as right from here on."""
+        fills = self._accounted
         held: dict[tuple[str, Product], int] = {}
         for position in self.positions:
             key = (position.instrument.id, position.product)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 
 from hybridbroker.clock import Clock
@@ -36,10 +35,6 @@ class LastPrices:
         if known is None or (max_age is not None and self._clock.monotonic() - known[1] > max_age):
             return None
         return instrument.price(known[0])
-
-    def prices(self) -> Mapping[str, Decimal]:
-        """Return the last prices by instrument id, however old."""
-        return {name: Decimal(str(price)) for name, (price, _) in self._last.items()}
 
     def stale_for(self, instrument: Instrument, *, after: float) -> float | None:
         """Return how many seconds a streamed instrument has been silent, if more than ``after``.

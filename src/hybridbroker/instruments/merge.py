@@ -95,7 +95,8 @@ def _common_tick(one: Decimal, other: Decimal) -> Decimal:
     common = Decimal(math.lcm(int(one * scale), int(other * scale))) / scale
     if common > min(one, other) * _FARTHEST:
         raise Irreconcilable("tick size", other, one)
-    return common.quantize(Decimal(1).scaleb(min(-2, _exponent(one), _exponent(other))))
+    written: Decimal = common.quantize(Decimal(1).scaleb(min(-2, _exponent(one), _exponent(other))))
+    return written
 
 
 def _exponent(value: Decimal) -> int:

@@ -81,8 +81,9 @@ def new_build_path(folder: Path, *, now: datetime) -> Path:
 
 
 def newest_build(folder: Path) -> Path | None:
-    """Return the build made last; their names sort by time."""
-    return max(folder.glob(_BUILDS), default=None)
+    """Return the build made last, of those that can be opened; their names sort by time."""
+    builds = sorted(folder.glob(_BUILDS), reverse=True)
+    return next((build for build in builds if _meta(build)), None)
 
 
 async def todays_build(
@@ -215,7 +216,7 @@ def _made_at(build: Path) -> str:
 
 
 def _meta(build: Path) -> dict[str, Any]:
-    """Return what a build says about itself; nothing where it cannot be read, so that it is made again."""
+    """Return what a build says about itself; nothing where it cannot be read."""
     try:
         with closing(store.open_readonly(build)) as connection:
             rows = connection.execute(

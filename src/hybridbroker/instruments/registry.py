@@ -20,7 +20,13 @@ import attrs
 from hybridbroker.clock import Clock, SystemClock
 from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument, InstrumentKind, OptionRight
 from hybridbroker.domain.orders import rupees
-from hybridbroker.errors import InstrumentAmbiguous, InstrumentConflict, InstrumentNotFound, InstrumentUnmapped
+from hybridbroker.errors import (
+    ConfigurationError,
+    InstrumentAmbiguous,
+    InstrumentConflict,
+    InstrumentNotFound,
+    InstrumentUnmapped,
+)
 from hybridbroker.instruments import store
 from hybridbroker.instruments.builtin import builtin_masters
 from hybridbroker.instruments.changes import Changes, changes_between
@@ -351,8 +357,13 @@ class InstrumentRegistry:
     # Inside
 
     def _rows(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._connection.execute(query, parameters).fetchall()
+        try:
+            with self._lock:
+                return self._connection.execute(query, parameters).fetchall()
+        except sqlite3.ProgrammingError:
+            raise
+        except sqlite3.DatabaseError as exc:
+            raise ConfigurationError(f"{self.path}: damaged ({exc}); {store.HINT}") from exc
 
     def _image(self) -> Path | bytes:
         return self.path if self.path is not None else self._connection.serialize()

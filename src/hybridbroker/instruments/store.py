@@ -35,10 +35,11 @@ from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.report import coverage_of
 from hybridbroker.instruments.search import search_text
 
-__all__ = ["VERSION", "brokers_of", "copy", "fill", "nothing_to_collect", "open_readonly", "pack_key", "write"]
+__all__ = ["HINT", "VERSION", "brokers_of", "copy", "fill", "nothing_to_collect", "open_readonly", "pack_key", "write"]
 
 VERSION: Final = 1
 """Of the tables below; a file of another version is built again, never migrated."""
+HINT: Final = "build one with: hybridbroker instruments build"
 _APPLICATION: Final = 0x48425249  # "HBRI"
 _BROKER: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -170,9 +171,8 @@ def open_readonly(path: Path) -> sqlite3.Connection:
     Raises:
         ConfigurationError: There is none, it is something else, or another version of this library built it.
     """
-    hint = "build one with: hybridbroker instruments build"
     if not path.is_file():
-        raise ConfigurationError(f"{path}: no such instrument registry; {hint}")
+        raise ConfigurationError(f"{path}: no such instrument registry; {HINT}")
     connection = sqlite3.connect(
         f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False
     )
@@ -183,16 +183,16 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     except sqlite3.DatabaseError as exc:
         connection.close()
-        raise ConfigurationError(f"{path}: not an instrument registry ({exc}); {hint}") from exc
+        raise ConfigurationError(f"{path}: not an instrument registry ({exc}); {HINT}") from exc
     size = path.stat().st_size
     if application == _APPLICATION and version == VERSION and pages * page_size == size:
         return connection
     connection.close()
     if application != _APPLICATION:
-        raise ConfigurationError(f"{path}: a database, but no instrument registry; {hint}")
+        raise ConfigurationError(f"{path}: a database, but no instrument registry; {HINT}")
     if version != VERSION:
-        raise ConfigurationError(f"{path}: built by another version of this library ({version}, not {VERSION}); {hint}")
-    raise ConfigurationError(f"{path}: damaged ({size:,} bytes where {pages * page_size:,} should be); {hint}")
+        raise ConfigurationError(f"{path}: built by another version of this library ({version}, not {VERSION}); {HINT}")
+    raise ConfigurationError(f"{path}: damaged ({size:,} bytes where {pages * page_size:,} should be); {HINT}")
 
 
 def brokers_of(connection: sqlite3.Connection, schema: str = "main") -> dict[str, str]:

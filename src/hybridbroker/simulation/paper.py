@@ -31,7 +31,7 @@ from hybridbroker.domain.market import (
 )
 from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
 from hybridbroker.domain.portfolio import Funds, Holding, Position
-from hybridbroker.errors import NetworkError, Unsupported
+from hybridbroker.errors import NetworkError, Unsupported, WireFormatError
 from hybridbroker.protocols import Capability, MarketData
 from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import PnL, SimulatedExchange
@@ -208,7 +208,7 @@ class PaperBroker:
     async def _ask(self, instrument: Instrument) -> None:
         try:
             quote = (await self._data.quotes([instrument])).get(instrument)
-        except (NetworkError, Unsupported) as failure:
+        except (NetworkError, Unsupported, WireFormatError) as failure:
             logger.warning("pricing %s failed, its orders wait for a tick: %s", instrument.id, failure)
             return
         # While the quote was on its way a stream may have brought something newer.

@@ -96,7 +96,10 @@ class HttpClient:
         self._warmer: asyncio.Task[None] | None = None
         self._used_at = 0.0
         self._url = functools.lru_cache(maxsize=256)(httpx.URL)
-        self._host = httpx.URL(self._base).netloc
+        try:
+            self._host = httpx.URL(self._base).netloc
+        except httpx.InvalidURL as exc:
+            raise ConfigurationError(f"this is no address: {self._base.partition('?')[0]!r} ({exc})") from None
         self._encoded: tuple[Mapping[str, str], list[tuple[bytes, bytes]]] = ({}, [])
         limits = {name: getattr(self._timeouts, name) for name in ("connect", "read", "write", "pool")}
         self._extensions = {"timeout": limits}

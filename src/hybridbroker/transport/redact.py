@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 from urllib.parse import quote
 
-__all__ = ["Redact", "install", "scrub"]
+__all__ = ["Redact", "SecretHeaders", "install", "scrub"]
 
 _MASK: Final = "***"
 _QUERY: Final = re.compile(r"(?<=[\w/])\?[^\s\"'<>]*=[^\s\"'<>]*")
@@ -27,6 +27,13 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
     text = _QUERY.sub(f"?{_MASK}", text)
     text = _TOKEN.sub(_MASK, text)
     return _FIELD.sub(rf"\g<1>{_MASK}", text)
+
+
+class SecretHeaders(dict[str, str]):
+    """Headers that show their names alone, since error reports print the variables of each frame."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
 
 
 class Redact(logging.Filter):

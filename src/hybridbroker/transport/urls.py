@@ -53,12 +53,17 @@ def check_headers(headers: Mapping[str, str]) -> None:
     Raises:
         ConfigurationError: Names the header, never its value.
     """
-    for name, value in headers.items():
-        plain = value.isascii() and value.isprintable() and value == value.strip()
-        if not plain or not _HEADER_NAME.fullmatch(name):
-            raise ConfigurationError(
-                f"header {name!r} ends in a blank or has a character HTTP forbids; copy the credential again"
-            )
+    bad = next((name for name, value in headers.items() if not _is_plain(name, value)), None)
+    if bad is not None:
+        raise ConfigurationError(
+            f"header {bad!r} ends in a blank or has a character HTTP forbids; copy the credential again"
+        )
+
+
+def _is_plain(name: str, value: str) -> bool:
+    return (
+        _HEADER_NAME.fullmatch(name) is not None and value.isascii() and value.isprintable() and value == value.strip()
+    )
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from pydantic import SecretStr
 
 from hybridbroker.clock import IST
 from hybridbroker.errors import ConfigurationError, TokenExpired
+from hybridbroker.transport.redact import SecretHeaders
 
 __all__ = ["AccessToken"]
 
@@ -69,11 +70,13 @@ class AccessToken:
 
         ``client-id`` is documented for market data only, but Dhan's own client sends it always.
         """
-        return {
-            "access-token": self.secret.get_secret_value(),
-            "client-id": self.client_id,
-            "Accept": "application/json",
-        }
+        return SecretHeaders(
+            {
+                "access-token": self.secret.get_secret_value(),
+                "client-id": self.client_id,
+                "Accept": "application/json",
+            }
+        )
 
 
 def _claims(token: str) -> Mapping[str, Any]:

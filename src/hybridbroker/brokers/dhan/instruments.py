@@ -63,14 +63,17 @@ _NOTHING: Final = frozenset({"", "NA", "0"})
 _CONTRACT: Final = re.compile(r"(?P<underlying>.+)-[A-Z][a-z]{2}\d{4}-(?:FUT|[\d.]+-(?:CE|PE))")
 
 
+@attrs.frozen
 class DhanListings:
     """The `ListingSource` of Dhan."""
+
+    url: str = DETAILED_URL
 
     async def download(self, folder: Path, *, clock: Clock, progress: Progress | None = None) -> Sequence[MasterFile]:
         """Fetch the detailed master; no login is needed for it."""
         from hybridbroker.transport.download import download
 
-        file = await download(DETAILED_URL, to=folder / "detailed.csv", clock=clock, progress=progress)
+        file = await download(self.url, to=folder / "detailed.csv", clock=clock, progress=progress)
         return [MasterFile(path=file.path, published=file.published)]
 
     def read(self, files: Sequence[Path], *, published: date | None = None) -> Listings:

@@ -73,12 +73,19 @@ def read_settings() -> DhanSettings:
     Raises:
         ConfigurationError: Something is missing or malformed; the message names the variable.
     """
-    try:
-        settings = DhanSettings()
-    except ValidationError as exc:
-        faults = "; ".join(f"DHAN_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors())
-        raise ConfigurationError(f"Dhan's settings cannot be read: {faults}") from None
-    except (ValueError, OSError) as exc:
-        raise ConfigurationError(f"Dhan's settings cannot be read, check the file .env: {type(exc).__name__}") from None
+    settings = _read()
+    if isinstance(settings, ConfigurationError):
+        raise settings
     settings.require()
     return settings
+
+
+def _read() -> DhanSettings | ConfigurationError:
+    # Returned rather than raised: what pydantic raises holds the input, and an exception holds what it came from.
+    try:
+        return DhanSettings()
+    except ValidationError as exc:
+        faults = "; ".join(f"DHAN_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors())
+        return ConfigurationError(f"Dhan's settings cannot be read: {faults}")
+    except (ValueError, OSError) as exc:
+        return ConfigurationError(f"Dhan's settings cannot be read, check the file .env: {type(exc).__name__}")

@@ -22,6 +22,7 @@ from pydantic import SecretStr
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.clock import IST, Clock
 from hybridbroker.errors import TokenExpired
+from hybridbroker.transport.redact import SecretHeaders
 
 __all__ = ["AccessToken", "SettingsToken", "TokenSource", "next_expiry"]
 
@@ -69,7 +70,7 @@ class AccessToken:
 
     def headers(self) -> dict[str, str]:
         """Return the header that carries it; it is secret."""
-        return {"Authorization": f"Bearer {self.secret.get_secret_value()}"}
+        return SecretHeaders({"Authorization": f"Bearer {self.secret.get_secret_value()}"})
 
 
 class TokenSource(Protocol):

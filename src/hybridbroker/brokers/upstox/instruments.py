@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+import attrs
 import msgspec
 
 from hybridbroker.clock import Clock
@@ -61,14 +62,17 @@ class _Row(msgspec.Struct, gc=False):
     strike_price: int | float | str | None = None
 
 
+@attrs.frozen
 class UpstoxListings:
     """The `ListingSource` of Upstox."""
+
+    url: str = MASTER_URL
 
     async def download(self, folder: Path, *, clock: Clock, progress: Progress | None = None) -> Sequence[MasterFile]:
         """Fetch the complete master; no login is needed for it."""
         from hybridbroker.transport.download import download
 
-        file = await download(MASTER_URL, to=folder / "complete.json.gz", clock=clock, progress=progress)
+        file = await download(self.url, to=folder / "complete.json.gz", clock=clock, progress=progress)
         return [MasterFile(path=file.path, published=file.published)]
 
     def read(self, files: Sequence[Path], *, published: date | None = None) -> Listings:

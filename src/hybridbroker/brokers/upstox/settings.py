@@ -67,14 +67,19 @@ def read_settings() -> UpstoxSettings:
     Raises:
         ConfigurationError: Something is missing or malformed; the message names the variable.
     """
-    try:
-        settings = UpstoxSettings()
-    except ValidationError as exc:
-        faults = "; ".join(f"UPSTOX_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors())
-        raise ConfigurationError(f"Upstox's settings cannot be read: {faults}") from None
-    except (ValueError, OSError) as exc:
-        raise ConfigurationError(
-            f"Upstox's settings cannot be read, check the file .env: {type(exc).__name__}"
-        ) from None
+    settings = _read()
+    if isinstance(settings, ConfigurationError):
+        raise settings
     settings.require()
     return settings
+
+
+def _read() -> UpstoxSettings | ConfigurationError:
+    # Returned rather than raised: what pydantic raises holds the input, and an exception holds what it came from.
+    try:
+        return UpstoxSettings()
+    except ValidationError as exc:
+        faults = "; ".join(f"UPSTOX_{str(each['loc'][0]).upper()}: {each['msg']}" for each in exc.errors())
+        return ConfigurationError(f"Upstox's settings cannot be read: {faults}")
+    except (ValueError, OSError) as exc:
+        return ConfigurationError(f"Upstox's settings cannot be read, check the file .env: {type(exc).__name__}")
