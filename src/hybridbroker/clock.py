@@ -12,6 +12,8 @@ __all__ = ["IST", "Clock", "SystemClock", "from_epoch_ms", "to_epoch_ms"]
 IST: Final = timezone(timedelta(hours=5, minutes=30), "IST")
 """Indian Standard Time. India has had no daylight saving since 1945, so a fixed offset is exact."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Clock(Protocol):
     """What the library needs to know of time; tests and backtests bring their own."""
@@ -55,4 +57,5 @@ def to_epoch_ms(instant: datetime) -> int:
     """Return whole milliseconds since 1970 UTC; ``instant`` must be aware."""
     if instant.tzinfo is None:
         raise ValueError(f"an instant must be timezone-aware, was {instant!r}")
-    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    since = instant - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

@@ -113,12 +113,14 @@ async def connect(
         notifier: Where alerts go; the log, unless given.
 
     Raises:
-        ConfigurationError: An unknown broker, or one that lacks the ability asked of it; a
-            journal that another process writes, or that cannot be written.
+        ConfigurationError: An unknown broker (in ``settings`` too), or one that lacks the ability
+            asked of it; a journal that another process writes, or that cannot be written.
     """
     clock = clock or SystemClock()
-    registry = await open_registry(instruments)
     given = settings or {}
+    for name in given:
+        find_broker(name)  # a misspelt name would have the environment's account trade instead
+    registry = await open_registry(instruments)
 
     def context(name: str) -> OpenContext:
         return OpenContext(instruments=registry, clock=clock, settings=given.get(name))

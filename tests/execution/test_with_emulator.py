@@ -33,7 +33,7 @@ from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, Fault
 
 REGISTRY = InstrumentRegistry.builtin()
 RELIANCE, TCS = REGISTRY["NSE:RELIANCE"], REGISTRY["NSE:TCS"]
-QUICK = Patience(deadline=0.5, settle=0.5, watch=0.1, poll=0.3)
+QUICK = Patience(deadline=0.5, settle=3.0, watch=0.1, poll=0.3)
 PLACE = "POST /v2/orders"
 
 

@@ -159,18 +159,21 @@ class JournalledBroker:
         name = entry.client_order_id
         journalled = self._clock.monotonic()
         times[Stage.JOURNALLED] = journalled - started
+        turn = None
         try:
-            waited = await self._rate.acquire(urgent=urgent)
-            if waited and last_look is not None:
+            turn = await self._rate.acquire(urgent=urgent)
+            if turn.waited and last_look is not None:
                 last_look()
             self.ledger.sent(name)
         except BaseException as exc:
-            self.ledger.rejected(name, f"never sent: {type(exc).__name__}: {exc}")
+            if turn is not None:
+                turn.unused()
+            self.ledger.rejected(name, f"never sent: {_told(exc)}")
             raise
         self.keeper.start()
         left = self._clock.monotonic()
         times[Stage.WAITED] = left - journalled
-        order = await self._outcome(name, self._broker.place_order(request))
+        order = await self._outcome(name, turn.around(self._broker.place_order(request)))
         times[Stage.ACKNOWLEDGED] = self._clock.monotonic() - left
         times[Stage.TOTAL] = sum(each for stage, each in times.items() if stage != Stage.DECIDED)
         for stage, seconds in times.items():
@@ -270,17 +273,20 @@ class JournalledBroker:
         last_look: Callable[[], None] | None,
     ) -> Order:
         end = self._begin_change(kind, order_id, wanted)
+        turn = None
         try:
-            waited = await self._rate.acquire(urgent=urgent)
-            if waited and last_look is not None:
+            turn = await self._rate.acquire(urgent=urgent)
+            if turn.waited and last_look is not None:
                 last_look()
         except BaseException as exc:
+            if turn is not None:
+                turn.unused()
             end("rejected", f"never sent: {_told(exc)}")
             raise
         self.keeper.start()
         began = self._clock.now()
         try:
-            order = await send()
+            order = await turn.around(send())
         except (*_REFUSALS, RateLimited) as exc:
             end("rejected", _told(exc))
             raise

@@ -103,7 +103,7 @@ async def todays_build(
         async with _only_one(folder, clock=clock):
             found = newest_build(folder)
             if found is None or not _is_fresh(found, now=clock.now()):
-                found = await refresh(folder, sources, clock=clock, progress=progress)
+                found = await _refresh(folder, sources, clock=clock, progress=progress)
     except HybridBrokerError as exc:
         if found is None:
             raise
@@ -116,11 +116,20 @@ async def refresh(
 ) -> Path:
     """Download what changed, build, and return the build's path; whatever fails leaves the last build as it was.
 
+    One process at a time does so.
+
     Raises:
         NetworkError: A master could not be had.
         ConfigurationError: A master is not what it should be, or there is no source.
         WireFormatError: A master lost more than a fifth of its rows since the last build.
     """
+    async with _only_one(folder, clock=clock):
+        return await _refresh(folder, sources, clock=clock, progress=progress)
+
+
+async def _refresh(
+    folder: Path, sources: Mapping[str, ListingSource], *, clock: Clock, progress: Progress | None
+) -> Path:
     if not sources:
         raise ConfigurationError("no installed broker publishes an instrument master; give files instead")
     files: dict[str, Sequence[MasterFile]] = {}

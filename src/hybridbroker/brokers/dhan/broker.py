@@ -32,10 +32,13 @@ from hybridbroker.domain.portfolio import Funds, Holding, Position
 from hybridbroker.errors import (
     HybridBrokerError,
     InvalidOrder,
+    NotSent,
     OrderNotFound,
     OrderOutcomeUnknown,
     OrderRejected,
     ReplyLost,
+    ServiceUnavailable,
+    WireFormatError,
 )
 from hybridbroker.protocols import InstrumentLookup
 
@@ -117,14 +120,19 @@ class DhanBroker:
 
         The answer holds the new terms and the fills read just before. Without anything to
         change nothing is written. Dhan allows 25 changes of an order; those made (or perhaps
-        made) through this object are counted, and the next is `InvalidOrder`.
+        made) through this object are counted, and the next is `InvalidOrder`. Where the read
+        fails, the answer is `NotSent`.
         """
         if self._changes[order_id] >= MODIFICATIONS_PER_ORDER:
             raise InvalidOrder(
                 f"order {order_id} has been changed {MODIFICATIONS_PER_ORDER} times, which is all Dhan allows; "
                 "cancel it and place a new one"
             )
-        row = await self._book.row(order_id)
+        try:
+            row = await self._book.row(order_id)
+        except (ReplyLost, ServiceUnavailable, WireFormatError) as exc:
+            # Passed on as it is, it would look like the lost answer to a change that was made.
+            raise NotSent(f"order {order_id} was not changed, since it could not be read before: {exc}") from exc
         order = self._book.read(row)
         if quantity is None and price is None and trigger_price is None and validity is None:
             return order
