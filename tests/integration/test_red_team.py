@@ -1,4 +1,4 @@
-"""What could make a bot trade wrongly, tell a secret or never end, tried on purpose: bot, session and emulators meet."""
+"""What could make a bot trade wrongly, tell a secret or never end, tried on purpose: bot and emulators meet."""
 
 from __future__ import annotations
 
@@ -37,7 +37,6 @@ from hybridbroker import (
     Strategy,
     SystemClock,
     Tick,
-    TradingSession,
     connect,
     run,
     strategy,
@@ -425,7 +424,7 @@ async def test_a_change_that_was_never_sent_is_told_so_at_once(tmp_path: Path) -
     async with bot_day(tmp_path) as day:
         broker = day.session.broker
         order = await broker.place_order(LimitOrder(RELIANCE, Side.BUY, quantity=1, price=1300))
-        day.emulator.faults.add("GET /v2/orders*", Fault.html(), times=8)
+        day.emulator.faults.add("GET /v2/orders*", Fault.html(), times=40)
 
         with pytest.raises(NotSent):
             await broker.modify_order(order.id, price=Decimal(1301))

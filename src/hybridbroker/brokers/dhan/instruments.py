@@ -141,7 +141,6 @@ def _open(path: Path) -> _Table:
     def columns(*names: str) -> Callable[[list[str]], tuple[str, ...]]:
         return itemgetter(*(at[name] for name in names))
 
-    # Without a quote in the file, splitting is what csv.reader does, at half the time.
     plain = b'"' not in body
     return _Table(
         path=path,
@@ -151,8 +150,15 @@ def _open(path: Path) -> _Table:
         pick=columns(*_DETAILED, _FREEZE),
         contract=columns("SECURITY_ID", "STRIKE_PRICE"),
         shape=columns(*_SHAPE),
-        rows=(line[:-1].split(delimiter) for line in text) if plain else csv.reader(text, delimiter=delimiter),
+        rows=_split(text, delimiter, len(header)) if plain else csv.reader(text, delimiter=delimiter),
     )
+
+
+def _split(lines: Iterable[str], delimiter: str, columns: int) -> Iterator[list[str]]:
+    """Do what csv.reader does where there are no quotes, in half the time."""
+    for line in lines:
+        if line != "\n":
+            yield line.rstrip("\n").split(delimiter)
 
 
 def _tickers(table: _Table) -> Iterator[tuple[tuple[str, ...], str]]:
