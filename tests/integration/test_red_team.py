@@ -550,4 +550,5 @@ def test_a_token_with_a_line_break_is_not_behind_the_error_about_it(monkeypatch:
     with pytest.raises(ConfigurationError) as told:
         read_settings()
 
+    assert told.value.__context__ is None  # pydantic's error, which keeps its input
     assert leaks(told.value, "secret") == []

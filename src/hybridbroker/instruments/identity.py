@@ -80,7 +80,7 @@ def instrument_id(  # noqa: PLR0917 - by position, because it runs once for each
     if kind is _OPTION or kind is _FUTURE:
         raise ValueError(f"a {kind} on {symbol} needs its expiry, and an option its strike and right")
     if kind is _INDEX:
-        return f"{exchange}:{symbol}:INDEX"
+        return ":".join((exchange, symbol, "INDEX"))
     if exchange is Exchange.NSE and series is not None and series not in SYMBOL_SERIES:
-        return f"{exchange}:{symbol}:{series}"
-    return f"{exchange}:{symbol}"
+        return ":".join((exchange, symbol, series))
+    return ":".join((exchange, symbol))

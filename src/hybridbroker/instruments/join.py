@@ -14,10 +14,11 @@ Rows whose evidence points at one another and does not agree are quarantined, al
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final
 
 import attrs
@@ -186,6 +187,9 @@ def join(masters: Sequence[Listings]) -> Outcome:
     return Outcome(entries=entries, conflicts=conflicts, left_out=left_out)
 
 
+_native: Final = attrgetter("segment_name", "native_id")
+
+
 def _key(row: Listing) -> str:
     return f"{row.broker} {row.segment_name} {row.native_id}"
 
@@ -213,7 +217,7 @@ def _youngest_first(masters: Sequence[Listings]) -> Iterator[tuple[Listings, Cal
 
 def _distinct(master: Listings) -> tuple[Sequence[Listing], frozenset[str]]:
     """Return the rows without exact repetitions, and the keys that rows which differ share all the same."""
-    if len({(row.segment_name, row.native_id) for row in master.rows}) == len(master.rows):
+    if len(set(map(_native, master.rows))) == len(master.rows):
         return master.rows, frozenset()
     keys = [_key(row) for row in master.rows]
     by_key: defaultdict[str, list[Listing]] = defaultdict(list)
@@ -270,29 +274,30 @@ def _judge_index(groups: Sequence[_Group], _: Listing) -> _Trouble | None:
     return (ConflictKind.NAME, "the names of one index are those of two") if len(groups) > 1 else None
 
 
-def _group_derivatives(rows: Iterable[Listing]) -> tuple[list[Listing], list[_Group]]:
+def _group_derivatives(rows: Sequence[Listing]) -> tuple[list[Listing], list[_Group]]:
     """Return the rows that share neither terms nor token with any other, and groups of those that do."""
-    by_terms: dict[str, Listing] = {}
-    by_token: dict[str, Listing] = {}
-    later: list[Listing] = []
-    for row in rows:
-        # Both are noted in any case, so that whatever shares either with this row is found.
-        same_terms = by_terms.setdefault(row.id, row)
-        same_token = by_token.setdefault(_number(row), row)
-        if same_terms is not row or same_token is not row:
-            later.append(row)
+    numbers = [row.exchange + str(row.token) for row in rows]
+    by_terms = Counter(row.id for row in rows)
+    by_token = Counter(numbers)
+    alone: list[Listing] = []
+    shared: list[tuple[Listing, str]] = []
+    for row, number in zip(rows, numbers, strict=True):
+        if by_terms[row.id] == 1 and by_token[number] == 1:
+            alone.append(row)
+        else:
+            shared.append((row, number))
+    by_both = Counter((row.id, number) for row, number in shared)
+    agreed: dict[str, _Group] = {}
     evidence = _Evidence(_judge_derivative)
-    placed: set[int] = set()
-    for row in later:
-        for each in (by_terms[row.id], by_token[_number(row)], row):
-            if id(each) not in placed:
-                placed.add(id(each))
-                evidence.place(each, (each.id, _number(each)))
-    return [row for row in by_terms.values() if id(row) not in placed], evidence.groups()
-
-
-def _number(row: Listing) -> str:
-    return row.exchange + str(row.token)
+    for row, number in shared:
+        if not by_terms[row.id] == by_token[number] == by_both[row.id, number]:
+            evidence.place(row, (row.id, number))
+        elif (group := agreed.get(row.id)) is None:
+            agreed[row.id] = _Group(row)
+        else:
+            group.trouble = group.trouble or _listed_twice(group, row)
+            group.append(row)
+    return alone, [*agreed.values(), *evidence.groups()]
 
 
 def _judge_derivative(groups: Sequence[_Group], row: Listing) -> _Trouble | None:
@@ -331,13 +336,17 @@ def _settle(groups: Iterable[_Group], alone: Iterable[Listing]) -> tuple[list[En
             reported.add(terms.id)
         else:
             claims[terms.id] = Entry(terms, group)
-    # Rows of derivatives that nobody else lists can clash with nothing here but a contested id.
-    lonely = {row.id: row for row in alone}
-    for name in sorted(contested & (claims.keys() | lonely.keys())):
-        rows = claims.pop(name).rows if name in claims else (lonely.pop(name),)
-        if name not in reported:
-            conflicts.append(_conflict(ConflictKind.NAME, f"rows that contradict each other claim {name} too", rows))
-    return [*claims.values(), *(Entry(row, (row,)) for row in lonely.values())], conflicts
+    # Derivatives that share nothing with any other row can clash with nothing but a contested id.
+    entries = [Entry(row, (row,)) for row in alone]
+    doubtful = [entry for entry in entries if entry.terms.id in contested]
+    if doubtful:
+        entries = [entry for entry in entries if entry.terms.id not in contested]
+    doubtful += [claims.pop(name) for name in sorted(contested & claims.keys())]
+    for entry in doubtful:
+        if entry.terms.id not in reported:
+            text = f"rows that contradict each other claim {entry.terms.id} too"
+            conflicts.append(_conflict(ConflictKind.NAME, text, entry.rows))
+    return [*claims.values(), *entries], conflicts
 
 
 def _conflict(kind: ConflictKind, text: str, rows: Sequence[Listing]) -> Conflict:

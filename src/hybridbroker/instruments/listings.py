@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -117,7 +118,7 @@ class Listings:
     underlying_ids: Mapping[tuple[Exchange, str], BrokerKey] = attrs.field(factory=dict)
     """The id by which derivative rows name an index, where it is not the one quotes use: by exchange and symbol."""
 
-    @property
+    @cached_property
     def not_after(self) -> date | None:
         """Return the earliest expiry inside: the master cannot be younger, since expired contracts leave it."""
         return min((row.expiry for row in self.rows if row.expiry is not None), default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Final
 
 import attrs
@@ -66,21 +67,20 @@ def merge(rows: Sequence[Listing]) -> Listing:
 def disagreements(rows: Sequence[Listing]) -> Iterator[tuple[str, str]]:
     """Yield field and values of what the rows say differently, without being another instrument for it."""
     first = rows[0]
+    fields = _NAMED if first.kind is InstrumentKind.INDEX else _STATED
+    stated = fields(first)
     for row in rows[1:]:
-        if row.tick_size != first.tick_size and first.kind is not InstrumentKind.INDEX:
-            yield "tick size", f"{row.tick_size} and {first.tick_size}"
-        if row.lot_size != first.lot_size:
-            yield "lot size", f"{row.lot_size} and {first.lot_size}"
-        if row.series != first.series:
-            yield "series", f"{row.series} and {first.series}"
-        if first.kind is InstrumentKind.INDEX:
+        other = fields(row)
+        if other == stated:
             continue
-        if row.symbol != first.symbol:
-            yield "symbol", f"{row.symbol} and {first.symbol}"
-        if row.isin != first.isin:
-            yield "ISIN", f"{row.isin} and {first.isin}"
-        if row.token != first.token:
-            yield "token", f"{row.token} and {first.token}"
+        for name, one, its in zip(_FIELD_NAMES, stated, other, strict=False):
+            if one != its:
+                yield name, f"{first.broker} {one}, {row.broker} {its}"
+
+
+_FIELD_NAMES: Final = ("lot size", "series", "tick size", "symbol", "ISIN", "token")
+_STATED: Final = attrgetter("lot_size", "series", "tick_size", "symbol", "isin", "token")
+_NAMED: Final = attrgetter("lot_size", "series")
 
 
 def _common_lot(row: Listing, lot: int) -> int:

@@ -6,11 +6,11 @@ import re
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import Final
+from typing import Final, NoReturn
 
 from hybridbroker.errors import ConfigurationError
 
-__all__ = ["Malformed", "day", "paise", "positive", "refuse_if_mostly_malformed", "units"]
+__all__ = ["Malformed", "day", "paise", "positive", "refuse", "refuse_if_mostly_malformed", "units"]
 
 # The caches here have no bound: a master holds a few thousand different values, and keeping
 # track of which was used last would cost more than looking one up.
@@ -25,6 +25,11 @@ _DAYS: Final = (
 
 class Malformed(ValueError):
     """One row cannot be read; ``args[0]`` names the field."""
+
+
+def refuse(field: str) -> NoReturn:
+    """Refuse a row for one of its fields."""
+    raise Malformed(field)
 
 
 @cache

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 import attrs
 
+from hybridbroker.domain.instrument import InstrumentKind
 from hybridbroker.instruments.join import Entry, Outcome
 from hybridbroker.instruments.listings import Listings
 from hybridbroker.instruments.merge import disagreements
@@ -56,19 +57,20 @@ def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
     """Count an outcome."""
     mapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
     unmapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    told: list[tuple[str, str]] = []
     others = {master.broker: _others(master.broker, masters) for master in masters}
-    alone: Counter[str] = Counter(entry.rows[0].broker for entry in outcome.entries if len(entry.rows) == 1)
-    for broker, count in alone.items():
-        unmapped[broker][others[broker]] = count
+    told: list[tuple[str, str]] = []
+    instruments: Counter[str] = Counter()
+    for entry, count in _kinds(outcome.entries):
+        place = f"{entry.terms.exchange} {entry.terms.segment}"
+        instruments[place] += count
+        for row in entry.rows:
+            if len(entry.rows) == 1:
+                unmapped[row.broker][others[row.broker]] += count
+            else:
+                mapped[row.broker][place] += count
     for entry in outcome.entries:
-        rows = entry.rows
-        if len(rows) == 1:
-            continue
-        place = _place(entry)
-        for row in rows:
-            mapped[row.broker][place] += 1
-        told += ((field, f"{entry.terms.id}: {values}") for field, values in disagreements(rows))
+        if len(entry.rows) > 1:
+            told += ((field, f"{entry.terms.id}: {values}") for field, values in disagreements(entry.rows))
     for each in outcome.left_out:
         unmapped[each.row.broker][each.reason] += 1
     for conflict in outcome.conflicts:
@@ -82,15 +84,23 @@ def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
         read={master.broker: dict(master.read) for master in masters},
         mapped={master.broker: dict(mapped[master.broker]) for master in masters},
         unmapped={master.broker: dict(+unmapped[master.broker]) for master in masters},
-        instruments=dict(Counter(map(_place, outcome.entries))),
+        instruments=dict(instruments),
         conflicts=_tally((conflict.kind, conflict.message) for conflict in outcome.conflicts),
         disagreements=_tally(told),
     )
 
 
-def _place(entry: Entry) -> str:
-    row = entry.terms
-    return row.exchange + (" derivatives" if row.expiry is not None else f" {row.segment}")
+def _kinds(entries: Iterable[Entry]) -> Iterator[tuple[Entry, int]]:
+    """Yield an example of every exchange, segment and set of brokers, and how many there are of it."""
+    examples: dict[tuple[object, ...], Entry] = {}
+    counts: dict[tuple[object, ...], int] = {}
+    for entry in entries:
+        terms, rows = entry.terms, entry.rows
+        brokers = rows[0].broker if len(rows) == 1 else tuple(row.broker for row in rows)
+        kind = (brokers, terms.id[:4], terms.expiry is None, terms.kind is InstrumentKind.INDEX)
+        examples[kind] = entry
+        counts[kind] = counts.get(kind, 0) + 1
+    return ((examples[kind], count) for kind, count in counts.items())
 
 
 def _others(broker: str, masters: Sequence[Listings]) -> str:

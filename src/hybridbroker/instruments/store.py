@@ -225,17 +225,19 @@ def _insert(connection: sqlite3.Connection, table: str, width: int, rows: Iterab
 
 def _instruments(entries: Iterable[Entry], brokers: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
     texts: dict[tuple[object, ...], str] = {}
+    nobody: list[str | None] = [None] * len(brokers)
+    at = {broker: index for index, broker in enumerate(brokers)}
     for entry in entries:
         row = entry.terms
         if row.expiry is None:
             text = _cash_terms(row)
         else:
-            # Few texts serve all contracts; the tick sizes come from one cache, so their identity will do.
-            same = (row.right is None, row.lot_size, row.freeze_quantity, id(row.tick_size))
+            # A few texts serve all contracts.
+            same = (row.right is None, row.lot_size, row.tick_size, row.freeze_quantity)
             text = texts.get(same) or texts.setdefault(same, _contract_terms(row))
-        keys: list[str | None] = [None] * len(brokers)
+        keys = nobody.copy()
         for each in entry.rows:
-            keys[brokers.index(each.broker)] = pack_key(each)
+            keys[at[each.broker]] = pack_key(each)
         yield (row.id, text, *keys)
 
 
@@ -272,14 +274,14 @@ def _fill_conflicts(connection: sqlite3.Connection, outcome: Outcome) -> None:
 
 def _fill_underlyings(connection: sqlite3.Connection, outcome: Outcome, masters: Sequence[Listings]) -> frozenset[str]:
     plain = {entry.terms.id for entry in outcome.entries if entry.terms.expiry is None}
-    series: dict[str, Listing] = {}
+    series: dict[tuple[object, ...], Listing] = {}
     for entry in outcome.entries:
         row = entry.terms
         if row.expiry is not None:
-            # One row stands for all strikes of its expiry: the id up to the strike names them.
-            series.setdefault(row.id if row.strike is None else row.id.rsplit(":", 2)[0], row)
-    rows = [(row.symbol, row.exchange.value, row.kind.value, _text(row.expiry)) for row in series.values()]
-    connection.executemany("INSERT INTO expiry VALUES (?,?,?,?)", rows)
+            # One row stands for all strikes of its expiry.
+            series[row.exchange is Exchange.NSE, row.right is None, row.symbol, row.expiry] = row
+    rows = {(row.symbol, row.exchange.value, row.kind.value, _text(row.expiry)) for row in series.values()}
+    connection.executemany("INSERT INTO expiry VALUES (?,?,?,?)", sorted(rows, key=str))
     known = dict(_underlyings({(row.exchange, row.symbol) for row in series.values()}, plain))
     connection.executemany(
         "INSERT INTO underlying VALUES (?,?,?)", ((where.value, symbol, id_) for (where, symbol), id_ in known.items())
