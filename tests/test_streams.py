@@ -77,6 +77,19 @@ async def test_gaps_survive_conflation_and_come_first() -> None:
     assert await drain(events) == [GAP, 2]
 
 
+async def test_a_price_from_before_a_gap_is_not_shown_after_it() -> None:
+    events, health, clock = buffer()
+    events.put([a(1), b(2)])
+    events.put([GAP])
+    events.put([b(3)])
+
+    await clock.sleep(5)
+    events.close()
+
+    assert await drain(events) == [GAP, 3]
+    assert health.conflated == 2
+
+
 async def test_the_consumer_is_told_when_the_event_it_took_was_read() -> None:
     events, health, clock = buffer()
     events.put([a(1)])

@@ -14,7 +14,7 @@ from typing import Final
 
 from hybridbroker.clock import Clock
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import FeedState, MarketEvent, Tick
+from hybridbroker.domain.market import FeedState, Gap, MarketEvent, Tick
 from hybridbroker.errors import FeedError
 from hybridbroker.protocols import Overflow
 
@@ -151,6 +151,8 @@ class EventBuffer:
                 newest[event.instrument.id] = entry
             else:
                 others.append(entry)
+                if isinstance(event, Gap):
+                    newest.clear()  # what was seen before a gap must not be taken for fresh after it
         self._events = deque((*others, *newest.values()))
         self._health.conflated += before - len(self._events)
 

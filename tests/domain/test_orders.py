@@ -125,8 +125,14 @@ def test_every_published_price_survives_the_bridge_from_float(steps: int, tick: 
     assert listed.is_on_tick(listed.price(float(price)))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_no_price(value: float) -> None:
+@pytest.mark.parametrize("side", ["hold", None, 1])
+def test_a_side_nobody_knows_is_refused_with_those_there_are(side: Any) -> None:
+    with pytest.raises(InvalidOrder, match="buy, sell"):
+        LimitOrder(RELIANCE, side, quantity=1, price=1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "cheap"])
+def test_what_is_no_number_is_no_price(value: Any) -> None:
     with pytest.raises(InvalidOrder, match="no price"):
         RELIANCE.price(value)
 

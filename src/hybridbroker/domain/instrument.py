@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from enum import StrEnum
 
 import attrs
@@ -99,7 +99,10 @@ class Instrument:
         Raises:
             InvalidOrder: ``value`` is not a finite number.
         """
-        exact = value if isinstance(value, Decimal) else Decimal(str(value))
+        try:
+            exact = value if isinstance(value, Decimal) else Decimal(str(value))
+        except InvalidOperation:
+            raise InvalidOrder(f"{value!r} is no price") from None
         if not exact.is_finite():
             raise InvalidOrder(f"{value!r} is no price")
         steps = (exact / self.tick_size).to_integral_value(ROUND_HALF_EVEN)

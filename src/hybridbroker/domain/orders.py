@@ -7,7 +7,7 @@ from base64 import b32encode
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import attrs
 
@@ -40,6 +40,9 @@ CLIENT_ORDER_ID_LENGTH = 25
 
 _DIGITS = 12
 """Before the point, of any price or quantity that can be meant; longer ones overflow on their way."""
+
+
+_Enum = TypeVar("_Enum", bound=StrEnum)
 
 
 class Side(StrEnum):
@@ -137,6 +140,26 @@ def make_client_order_id(now: datetime, *, prefix: str = "hb") -> str:
     return f"{prefix[:4]}-{local:%m%d-%H%M%S}-{suffix}"
 
 
+def _member(kind: type[_Enum], value: _Enum | str) -> _Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(str(each) for each in kind)
+        raise InvalidOrder(f"{value!r} is no {kind.__name__.lower()}; there are {known}") from None
+
+
+def _side(value: Side | str) -> Side:
+    return _member(Side, value)
+
+
+def _product(value: Product | str) -> Product:
+    return _member(Product, value)
+
+
+def _validity(value: Validity | str) -> Validity:
+    return _member(Validity, value)
+
+
 def _optional_rupees(value: Decimal | str | int | None) -> Decimal | None:
     return None if value is None else rupees(value)
 
@@ -153,15 +176,15 @@ class OrderRequest:
     """
 
     instrument: Instrument
-    side: Side = attrs.field(converter=Side)
+    side: Side = attrs.field(converter=_side)
     quantity: int = attrs.field(kw_only=True)
     """Units (shares), a multiple of the lot size."""
     price: Decimal | None = attrs.field(kw_only=True, default=None, converter=_optional_rupees)
     """Limit price, rupees per unit."""
     trigger_price: Decimal | None = attrs.field(kw_only=True, default=None, converter=_optional_rupees)
     """Rupees per unit at which a stop order wakes."""
-    product: Product = attrs.field(kw_only=True, default=Product.DELIVERY, converter=Product)
-    validity: Validity = attrs.field(kw_only=True, default=Validity.DAY, converter=Validity)
+    product: Product = attrs.field(kw_only=True, default=Product.DELIVERY, converter=_product)
+    validity: Validity = attrs.field(kw_only=True, default=Validity.DAY, converter=_validity)
     client_order_id: str | None = attrs.field(kw_only=True, default=None)
     """The caller's name for the order; made before sending where it is None."""
     after_market: bool = attrs.field(kw_only=True, default=False)

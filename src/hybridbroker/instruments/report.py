@@ -10,10 +10,10 @@ import attrs
 
 from hybridbroker.domain.instrument import InstrumentKind
 from hybridbroker.instruments.join import Entry, Outcome
-from hybridbroker.instruments.listings import Listings
+from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.merge import disagreements
 
-__all__ = ["Coverage", "Tally", "coverage_of"]
+__all__ = ["Census", "Coverage", "Tally"]
 
 _EXAMPLES: Final = 3
 
@@ -53,54 +53,69 @@ class Coverage:
         return cls(**{**value, **tallies})
 
 
-def coverage_of(outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
-    """Count an outcome."""
-    mapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    unmapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    others = {master.broker: _others(master.broker, masters) for master in masters}
-    told: list[tuple[str, str]] = []
-    instruments: Counter[str] = Counter()
-    for entry, count in _kinds(outcome.entries):
-        place = f"{entry.terms.exchange} {entry.terms.segment}"
-        instruments[place] += count
-        for row in entry.rows:
-            if len(entry.rows) == 1:
-                unmapped[row.broker][others[row.broker]] += count
+class Census:
+    """What one walk over a join's entries finds out; they are many, and walking them is what costs."""
+
+    def __init__(self) -> None:
+        self.papers: list[Listing] = []
+        """Cash papers and indices."""
+        self.contracts: dict[tuple[object, ...], Listing] = {}
+        """One derivative of each exchange, underlying, expiry and kind."""
+        self._examples: dict[tuple[object, ...], Entry] = {}
+        self._counts: dict[tuple[object, ...], int] = {}
+        self._told: list[tuple[str, str]] = []
+
+    def walk(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield every entry, taking notes on the way."""
+        examples, counts, index = self._examples, self._counts, InstrumentKind.INDEX
+        for entry in entries:
+            terms, rows = entry.terms, entry.rows
+            exchange = terms.id[:4]
+            if terms.expiry is None:
+                self.papers.append(terms)
             else:
-                mapped[row.broker][place] += count
-    for entry in outcome.entries:
-        if len(entry.rows) > 1:
-            told += ((field, f"{entry.terms.id}: {values}") for field, values in disagreements(entry.rows))
-    for each in outcome.left_out:
-        unmapped[each.row.broker][each.reason] += 1
-    for conflict in outcome.conflicts:
-        for row in conflict.rows:
-            unmapped[row.broker][f"quarantined: {conflict.kind}"] += 1
-    for master in masters:
-        unmapped[master.broker].update(master.skipped)
-        known = sum(mapped[master.broker].values()) + sum(unmapped[master.broker].values())
-        unmapped[master.broker]["repeated, word for word"] += sum(master.read.values()) - known
-    return Coverage(
-        read={master.broker: dict(master.read) for master in masters},
-        mapped={master.broker: dict(mapped[master.broker]) for master in masters},
-        unmapped={master.broker: dict(+unmapped[master.broker]) for master in masters},
-        instruments=dict(instruments),
-        conflicts=_tally((conflict.kind, conflict.message) for conflict in outcome.conflicts),
-        disagreements=_tally(told),
-    )
+                self.contracts[exchange, terms.symbol, terms.expiry, terms.right is None] = terms
+            if len(rows) == 1:
+                brokers: object = rows[0].broker
+            else:
+                brokers = tuple(row.broker for row in rows)
+                self._told += ((field, f"{terms.id}: {values}") for field, values in disagreements(rows))
+            kind = (brokers, exchange, terms.expiry is None, terms.kind is index)
+            examples[kind] = entry
+            counts[kind] = counts.get(kind, 0) + 1
+            yield entry
 
-
-def _kinds(entries: Iterable[Entry]) -> Iterator[tuple[Entry, int]]:
-    """Yield an example of every exchange, segment and set of brokers, and how many there are of it."""
-    examples: dict[tuple[object, ...], Entry] = {}
-    counts: dict[tuple[object, ...], int] = {}
-    for entry in entries:
-        terms, rows = entry.terms, entry.rows
-        brokers = rows[0].broker if len(rows) == 1 else tuple(row.broker for row in rows)
-        kind = (brokers, terms.id[:4], terms.expiry is None, terms.kind is InstrumentKind.INDEX)
-        examples[kind] = entry
-        counts[kind] = counts.get(kind, 0) + 1
-    return ((examples[kind], count) for kind, count in counts.items())
+    def coverage(self, outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
+        """Return the account of the walk, and of what was not in it."""
+        mapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        unmapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        instruments: Counter[str] = Counter()
+        others = {master.broker: _others(master.broker, masters) for master in masters}
+        for kind, entry in self._examples.items():
+            place = f"{entry.terms.exchange} {entry.terms.segment}"
+            instruments[place] += self._counts[kind]
+            for row in entry.rows:
+                if len(entry.rows) == 1:
+                    unmapped[row.broker][others[row.broker]] += self._counts[kind]
+                else:
+                    mapped[row.broker][place] += self._counts[kind]
+        for each in outcome.left_out:
+            unmapped[each.row.broker][str(each.reason)] += 1
+        for conflict in outcome.conflicts:
+            for row in conflict.rows:
+                unmapped[row.broker][f"quarantined: {conflict.kind}"] += 1
+        for master in masters:
+            unmapped[master.broker].update(master.skipped)
+            known = sum(mapped[master.broker].values()) + sum(unmapped[master.broker].values())
+            unmapped[master.broker]["repeated, word for word"] += sum(master.read.values()) - known
+        return Coverage(
+            read={master.broker: dict(master.read) for master in masters},
+            mapped={master.broker: dict(mapped[master.broker]) for master in masters},
+            unmapped={master.broker: dict(+unmapped[master.broker]) for master in masters},
+            instruments=dict(instruments),
+            conflicts=_tally((str(conflict.kind), conflict.message) for conflict in outcome.conflicts),
+            disagreements=_tally(self._told),
+        )
 
 
 def _others(broker: str, masters: Sequence[Listings]) -> str:
@@ -112,4 +127,4 @@ def _tally(cases: Iterable[tuple[str, str]]) -> dict[str, Tally]:
     found: defaultdict[str, list[str]] = defaultdict(list)
     for kind, text in cases:
         found[kind].append(text)
-    return {str(kind): Tally(len(texts), tuple(texts[:_EXAMPLES])) for kind, texts in sorted(found.items())}
+    return {kind: Tally(len(texts), tuple(texts[:_EXAMPLES])) for kind, texts in sorted(found.items())}

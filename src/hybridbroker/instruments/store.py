@@ -32,7 +32,7 @@ from hybridbroker.instruments.identity import instrument_id
 from hybridbroker.instruments.index_names import index_of_underlying
 from hybridbroker.instruments.join import Entry, Outcome
 from hybridbroker.instruments.listings import Listing, Listings
-from hybridbroker.instruments.report import coverage_of
+from hybridbroker.instruments.report import Census
 from hybridbroker.instruments.search import search_text
 
 __all__ = ["HINT", "VERSION", "brokers_of", "copy", "fill", "nothing_to_collect", "open_readonly", "pack_key", "write"]
@@ -149,19 +149,25 @@ def fill(
     connection.execute(f"PRAGMA application_id={_APPLICATION}")
     connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("BEGIN")
-    _insert(connection, "instrument", 2 + len(columns), _instruments(outcome.entries, list(columns)))
-    papers = [entry.terms for entry in outcome.entries if entry.terms.expiry is None]
-    _insert(connection, "cash", 5, (_cash(row) for row in papers if row.segment is Segment.CASH))
+    census = Census()
+    _insert(connection, "instrument", 2 + len(columns), _instruments(census.walk(outcome.entries), list(columns)))
+    _insert(connection, "cash", 5, (_cash(row) for row in census.papers if row.segment is Segment.CASH))
     _insert(connection, "left_out", 3, ((_name(each.row), each.row.id, str(each.reason)) for each in outcome.left_out))
     for statement in _INDICES.strip().splitlines():
         connection.execute(statement)
     for broker, column in columns.items():
         connection.execute(f'CREATE UNIQUE INDEX "by {broker}" ON instrument ({column}) WHERE {column} IS NOT NULL')
     _fill_conflicts(connection, outcome)
-    derived_on = _fill_underlyings(connection, outcome, masters)
-    meta = _meta_of(outcome, masters, built_at=built_at) | dict(extra or {})
+    derived_on = _fill_underlyings(connection, census, masters)
+    meta = {
+        "built_at": None if built_at is None else built_at.isoformat(),
+        "masters": [_master(master) for master in masters],
+        "kept": {master.broker: len(master.rows) for master in masters},
+        "coverage": attrs.asdict(census.coverage(outcome, masters)),
+        **(extra or {}),
+    }
     connection.executemany("INSERT INTO meta VALUES (?,?)", ((name, json.dumps(value)) for name, value in meta.items()))
-    connection.execute("INSERT INTO search VALUES (?,?)", search_text(papers, derived_on=derived_on))
+    connection.execute("INSERT INTO search VALUES (?,?)", search_text(census.papers, derived_on=derived_on))
     connection.execute("COMMIT")
 
 
@@ -272,17 +278,12 @@ def _fill_conflicts(connection: sqlite3.Connection, outcome: Outcome) -> None:
         )
 
 
-def _fill_underlyings(connection: sqlite3.Connection, outcome: Outcome, masters: Sequence[Listings]) -> frozenset[str]:
-    plain = {entry.terms.id for entry in outcome.entries if entry.terms.expiry is None}
-    series: dict[tuple[object, ...], Listing] = {}
-    for entry in outcome.entries:
-        row = entry.terms
-        if row.expiry is not None:
-            # One row stands for all strikes of its expiry.
-            series[row.exchange is Exchange.NSE, row.right is None, row.symbol, row.expiry] = row
-    rows = {(row.symbol, row.exchange.value, row.kind.value, _text(row.expiry)) for row in series.values()}
+def _fill_underlyings(connection: sqlite3.Connection, census: Census, masters: Sequence[Listings]) -> frozenset[str]:
+    series = census.contracts.values()
+    rows = {(row.symbol, row.exchange.value, row.kind.value, _text(row.expiry)) for row in series}
     connection.executemany("INSERT INTO expiry VALUES (?,?,?,?)", sorted(rows, key=str))
-    known = dict(_underlyings({(row.exchange, row.symbol) for row in series.values()}, plain))
+    plain = {row.id for row in census.papers}
+    known = dict(_underlyings({(row.exchange, row.symbol) for row in series}, plain))
     connection.executemany(
         "INSERT INTO underlying VALUES (?,?,?)", ((where.value, symbol, id_) for (where, symbol), id_ in known.items())
     )
@@ -307,20 +308,12 @@ def _underlyings(wanted: Iterable[tuple[Exchange, str]], ids: set[str]) -> Itera
             yield (exchange, symbol), found
 
 
-def _meta_of(outcome: Outcome, masters: Sequence[Listings], *, built_at: datetime | None) -> dict[str, Any]:
+def _master(master: Listings) -> dict[str, Any]:
     return {
-        "built_at": None if built_at is None else built_at.isoformat(),
-        "masters": [
-            {
-                "broker": master.broker,
-                "files": list(master.files),
-                "published": _text(master.published),
-                "not_after": _text(master.not_after),
-            }
-            for master in masters
-        ],
-        "kept": {master.broker: len(master.rows) for master in masters},
-        "coverage": attrs.asdict(coverage_of(outcome, masters)),
+        "broker": master.broker,
+        "files": list(master.files),
+        "published": _text(master.published),
+        "not_after": _text(master.not_after),
     }
 
 
