@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hybridbroker import (
     ConfigurationError,
     InstrumentRegistry,
     LimitOrder,
+    OrderOutcomeUnknown,
     Product,
     RiskLimits,
     RiskRefused,
@@ -21,7 +23,10 @@ from hybridbroker import (
 from hybridbroker.brokers.dhan.broker import DhanBroker
 from hybridbroker.brokers.dhan.settings import DhanSettings
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
-from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, UpstoxEmulator
+from hybridbroker.clock import to_epoch_ms
+from hybridbroker.execution.prices import LastPrices
+from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, Fault, UpstoxEmulator
+from hybridbroker.testing.factories import make_tick
 
 REGISTRY = InstrumentRegistry.builtin()
 RELIANCE = REGISTRY["NSE:RELIANCE"]
@@ -150,3 +155,35 @@ async def test_the_kill_switch_stops_entries_at_once(options: dict[str, Any]) ->
         with pytest.raises(RiskRefused, match="kill switch"):
             await session.broker.place_order(buy())
         assert "kill-switch" in session.metrics.stopped
+
+
+async def test_a_fill_that_comes_with_the_reply_reaches_the_update_stream_once(options: dict[str, Any]) -> None:
+    async with connect(**options) as session, session.broker.order_updates() as updates:
+        order = await session.broker.place_order(buy(price=1410))
+
+        heard = await anext(updates)
+
+        assert order.is_final
+        assert heard == order
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(updates), 0.2)
+
+
+async def test_a_price_that_was_read_long_ago_is_not_fresh_because_it_is_taken_now(options: dict[str, Any]) -> None:
+    prices = LastPrices(options["clock"])
+    now_ms = to_epoch_ms(options["clock"].now())
+
+    prices.note(make_tick(received_ms=now_ms - 600_000))
+
+    assert prices.price(RELIANCE, max_age=30) is None
+    assert prices.price(RELIANCE, max_age=None) is not None
+
+
+async def test_looking_for_a_lost_order_ends_although_the_wall_clock_stands_still(
+    options: dict[str, Any], emulators: tuple[UpstoxEmulator, DhanEmulator]
+) -> None:
+    emulators[1].faults.add("POST /v2/orders", Fault.lost_reply(accepted=False))
+    async with connect(broker="dhan", allow_old_instruments=True, **options) as session:
+        async with asyncio.timeout(30):
+            with pytest.raises(OrderOutcomeUnknown):
+                await session.broker.place_order(buy())

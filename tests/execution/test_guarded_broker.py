@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from execution_support import ABC, XYZ, Alerts, FakeBroker, VirtualClock, buy, loses_reply, sell
+from execution_support import ABC, START, XYZ, Alerts, FakeBroker, VirtualClock, buy, loses_reply, sell
 
+from hybridbroker.clock import to_epoch_ms
 from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.domain.market import Quote, Tick
 from hybridbroker.domain.orders import MarketOrder, Order, OrderStatus, Product, Side
@@ -353,7 +354,7 @@ class Quotes:
 
 
 def tick(price: float) -> Tick:
-    return Tick(instrument=ABC, last_price=price, last_quantity=1, traded_ms=None, received_ms=0)
+    return Tick(instrument=ABC, last_price=price, last_quantity=1, traded_ms=None, received_ms=to_epoch_ms(START))
 
 
 async def test_the_collar_asks_for_a_quote_where_no_stream_has_a_price(open_guard: Open) -> None:

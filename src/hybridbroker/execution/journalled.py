@@ -184,7 +184,7 @@ class JournalledBroker:
 
     async def _outcome(self, name: str, answer: Awaitable[Order]) -> Order:
         try:
-            return self.ledger.accepted(name, await answer)
+            order = self.ledger.accepted(name, await answer)
         except _REFUSALS as exc:
             self.ledger.rejected(name, _told(exc))
             raise
@@ -195,6 +195,10 @@ class JournalledBroker:
             # A cancelled task, or a slice that broke: the request may have left all the same.
             self.ledger.unknown(name, _told(exc))
             raise
+        if order.filled_quantity or order.is_final:
+            # The broker's own report of it will be no news any more, and nobody would be told.
+            self._hub.publish(order)
+        return order
 
     async def _find(self, name: str, *, lost: HybridBrokerError) -> Order:
         refused_unread = isinstance(lost, RateLimited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hybridbroker.clock import Clock
+from hybridbroker.clock import Clock, to_epoch_ms
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import MarketEvent, Tick
 from hybridbroker.protocols import MarketData
@@ -26,8 +26,9 @@ class LastPrices:
         return WatchedData(source, hear=self._hear, opened=self._streams.append, closed=self._streams.remove)
 
     def note(self, tick: Tick) -> None:
-        """Keep a tick's price."""
-        self._last[tick.instrument.id] = (tick.last_price, self._clock.monotonic())
+        """Keep a tick's price, as old as it is: a slow strategy may take it long after it was read."""
+        age = max(0, to_epoch_ms(self._clock.now()) - tick.received_ms) / 1000
+        self._last[tick.instrument.id] = (tick.last_price, self._clock.monotonic() - age)
 
     def price(self, instrument: Instrument, *, max_age: float | None) -> Decimal | None:
         """Return the last price, or None where none came within ``max_age`` seconds (None: ever)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, TypeVar
 
 import attrs
@@ -51,14 +51,14 @@ class Search:
 
         ``first_absence`` gives up as soon as one complete book lacks it.
         """
-        until = self._clock.now() + timedelta(seconds=self._patience.deadline)
+        until = self._clock.monotonic() + self._patience.deadline
         pause = _FIRST_PAUSE
         while True:
             absent = await self._look(client_order_id)
             found = self._found(client_order_id)
             if found is not None or (absent and first_absence):
                 return found
-            left = (until - self._clock.now()).total_seconds()
+            left = until - self._clock.monotonic()
             if left <= 0:
                 return None
             await self._wait(client_order_id, min(pause, left))
@@ -73,7 +73,7 @@ class Search:
         Raises:
             OrderOutcomeUnknown: It was not, within the deadline; the change may still happen.
         """
-        until = self._clock.now() + timedelta(seconds=self._patience.deadline)
+        until = self._clock.monotonic() + self._patience.deadline
         pause = _FIRST_PAUSE
         looks: list[Look] = []
         while True:
@@ -85,7 +85,7 @@ class Search:
                     return order
                 failure = f"still {order.status.value}"
             looks.append(Look("order", at, found=False, failure=failure or "not there"))
-            left = (until - self._clock.now()).total_seconds()
+            left = until - self._clock.monotonic()
             if left <= 0:
                 raise OrderOutcomeUnknown(
                     f"whether order {order_id} was {what} is not known: the answer was lost and reading it back did "
