@@ -118,7 +118,10 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--directory", type=Path, help="where the journal goes; its disk's sync is what is measured")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="few pairs, to see that it runs; the ratios mean nothing")
     options = parser.parse_args()
+    if options.smoke:
+        options.pairs = 5
     logging.getLogger("hybridbroker").setLevel(logging.ERROR)
     vars(rest)["LIMITS"] = {**LIMITS, "order": (Window(limit=10, seconds=1.05),)}
     with emulator() as address, tempfile.TemporaryDirectory(dir=options.directory) as directory:
