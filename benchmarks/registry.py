@@ -18,7 +18,6 @@ import gzip
 import json
 import pickle
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from hybridbroker.brokers.dhan.instruments import DhanListings
 from hybridbroker.brokers.upstox.instruments import UpstoxListings
 from hybridbroker.domain.instrument import Exchange
 from hybridbroker.instruments import store
+from hybridbroker.instruments.build import nothing_to_collect
 from hybridbroker.instruments.join import join
 from hybridbroker.instruments.registry import InstrumentRegistry
 from hybridbroker.instruments.rows import unpack
@@ -52,7 +53,7 @@ SAMPLE = 2_000
 CHAIN = 160
 
 PANDAS = """
-import json, resource, sys, time, warnings
+import json, sys, time, warnings
 import pandas
 warnings.simplefilter("ignore")
 began = time.perf_counter()
@@ -64,15 +65,15 @@ dhan["exchange_token"] = dhan.SECURITY_ID.astype(str)
 upstox["exchange_token"] = upstox.exchange_token.astype(str)
 merged = upstox.merge(dhan, on=["segment", "exchange_token"])
 seconds = time.perf_counter() - began
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = int(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0]) / 1024
 print(json.dumps({"seconds": seconds, "peak_mb": peak, "merged": len(merged)}))
 """
-BARE = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+BARE = "print(int(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0]) / 1024)"
 
 
 def peak_mb() -> float:
-    """Return the most memory this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the most memory this process ever held; the resource counter would include what its parent held."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -85,8 +86,9 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 def cold(upstox: str, dhan: str, database: str) -> dict[str, float]:
     """Read, join and write, as ``hybridbroker instruments build`` does."""
     began = time.perf_counter()
-    with store.nothing_to_collect():
-        masters = [UpstoxListings().read([Path(upstox)]), DhanListings().read([Path(dhan)])]
+    readers = [partial(UpstoxListings().read, [Path(upstox)]), partial(DhanListings().read, [Path(dhan)])]
+    with nothing_to_collect():
+        masters = [read() for read in readers]
         read = time.perf_counter()
         outcome = join(masters)
         joined = time.perf_counter()
@@ -95,7 +97,7 @@ def cold(upstox: str, dhan: str, database: str) -> dict[str, float]:
     rows = sum(sum(master.read.values()) for master in masters)
     return {
         "seconds": done - began, "read": read - began, "join": joined - read, "write": done - joined,
-        "peak_mb": peak_mb(), "rows": rows, "instruments": len(outcome.entries),
+        "peak_mb": peak_mb(), "rows": rows, "instruments": len(outcome),
     }  # fmt: skip
 
 
@@ -110,7 +112,9 @@ def warm(database: str) -> dict[str, float]:
     again, _ = timed(lambda: registry.search("relianc"))
     underlying, expiry = chain_of(CHAIN, registry)
     chain, options = timed(lambda: registry.chain(underlying, expiry=expiry, exchange=Exchange.NSE))
-    names = random.Random(1).sample(list(registry), min(SAMPLE, len(registry)))
+    names = random.Random(1).sample(  # noqa: S311 - only a sample
+        list(registry), min(SAMPLE, len(registry))
+    )
     registry = InstrumentRegistry.open(database)
     first, _ = timed(lambda: [registry[name] for name in names])
     seen, _ = timed(lambda: [registry[name] for name in names])

@@ -201,3 +201,5 @@ async def test_killed_processes_leave_nothing_that_a_restart_does_not_put_right(
     assert kills.ok, kills
     assert sum(kills.by_state.values()) == kills.runs == 12
     assert set(kills.by_state) == {"none", *(state.value for state in OrderState)}
+    # Deaths are spread; a single one may still slip into the neighbouring state.
+    assert sum(1 for count in kills.by_state.values() if count) >= 5

@@ -97,7 +97,7 @@ def test_build_reports_rows_mapped_and_why_not(run: Command, upstox: Path, dhan:
     assert report["mapped"]["upstox"] == {"NSE cash": 1, "NSE derivatives": 1}
     assert report["unmapped"]["upstox"] == {"segment not carried: MCX_FO": 1, "quarantined: terms": 1}
     assert report["conflicts"]["terms"]["count"] == 1
-    assert "NSE:ALPHA: 0.05 and 0.10" in report["disagreements"]["tick size"]["examples"]
+    assert "NSE:ALPHA: upstox 0.05, dhan 0.10" in report["disagreements"]["tick size"]["examples"]
     assert report["seconds"] >= 0
     assert report["peak_mb"] > 0
 

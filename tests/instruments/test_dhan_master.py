@@ -26,14 +26,14 @@ OPTION = dhan_contract("ALPHA", "9001", "CE", 62.5)
 
 
 def test_share_is_read_in_rupees_and_units(tmp_path: Path) -> None:
-    (row,) = read_dhan(tmp_path, SHARE).rows
+    (row,) = read_dhan(tmp_path, SHARE)
 
     assert (row.id, str(row.key), row.token) == ("NSE:ALPHA", "NSE_EQ:111", "111")
     assert (row.isin, row.lot_size, row.tick_size) == ("INE111A01011", 1, Decimal("0.10"))
 
 
 def test_option_carries_its_terms(tmp_path: Path) -> None:
-    (row,) = read_dhan(tmp_path, OPTION).rows
+    (row,) = read_dhan(tmp_path, OPTION)
 
     assert (row.id, str(row.key)) == ("NSE:ALPHA:2026-11-24:62.5:CE", "NSE_FNO:9001")
     assert (row.expiry, row.strike, row.right) == (EXPIRY, Decimal("62.5"), OptionRight.CALL)
@@ -41,26 +41,26 @@ def test_option_carries_its_terms(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option_type", ["XX", ""])
 def test_future_has_neither_strike_nor_right(tmp_path: Path, option_type: str) -> None:
-    (row,) = read_dhan(tmp_path, dhan_contract("ALPHA", "9001", "FUT", OPTION_TYPE=option_type)).rows
+    (row,) = read_dhan(tmp_path, dhan_contract("ALPHA", "9001", "FUT", OPTION_TYPE=option_type))
 
     assert (row.id, row.strike, row.right) == ("NSE:ALPHA:2026-11-24:FUT", None, None)
 
 
 def test_index_ticks_are_in_rupees(tmp_path: Path) -> None:
-    (row,) = read_dhan(tmp_path, dhan_index("13", "NIFTY", "Nifty 50")).rows
+    (row,) = read_dhan(tmp_path, dhan_index("13", "NIFTY", "Nifty 50"))
 
     assert (row.kind, str(row.key), row.tick_size) == (InstrumentKind.INDEX, "IDX_I:13", Decimal("0.05"))
 
 
 def test_series_na_is_a_series(tmp_path: Path) -> None:
-    (row,) = read_dhan(tmp_path, dhan_share("PAPER", "INE111A07AB1", "5", SERIES="NA")).rows
+    (row,) = read_dhan(tmp_path, dhan_share("PAPER", "INE111A07AB1", "5", SERIES="NA"))
 
     assert row.id == "NSE:PAPER:NA"
 
 
 @pytest.mark.parametrize("isin", ["NA", "0", "", "INEl48I07QA5"])
 def test_text_that_is_no_isin_is_none(tmp_path: Path, isin: str) -> None:
-    (row,) = read_dhan(tmp_path, SHARE | {"ISIN": isin}).rows
+    (row,) = read_dhan(tmp_path, SHARE | {"ISIN": isin})
 
     assert row.isin is None
 
@@ -69,14 +69,14 @@ def test_order_of_columns_and_further_ones_do_not_matter(tmp_path: Path) -> None
     columns = ["BRAND_NEW", *reversed(DHAN_COLUMNS)]
     path = write_csv(tmp_path / "dhan.csv", [SHARE, OPTION], columns=columns)
 
-    assert [row.id for row in DhanListings().read([path]).rows] == ["NSE:ALPHA", "NSE:ALPHA:2026-11-24:62.5:CE"]
+    assert [row.id for row in DhanListings().read([path])] == ["NSE:ALPHA", "NSE:ALPHA:2026-11-24:62.5:CE"]
 
 
 def test_tabs_quotes_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "dhan.tsv", [SHARE | {"SYMBOL_NAME": '"ALPHA, BETA & CO"'}], by="\t")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
 
-    (row,) = DhanListings().read([path]).rows
+    (row,) = DhanListings().read([path])
 
     assert (row.id, row.name) == ("NSE:ALPHA", "ALPHA, BETA & CO")
 
@@ -84,7 +84,7 @@ def test_tabs_quotes_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
 def test_published_freeze_quantity_is_used_where_there_is_one(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "d.csv", [OPTION | {"SM_FREEZE_QTY": "1756"}], columns=[*DHAN_COLUMNS, "SM_FREEZE_QTY"])
 
-    (row,) = DhanListings().read([path]).rows
+    (row,) = DhanListings().read([path])
 
     assert row.freeze_quantity == 1756
 
@@ -105,7 +105,7 @@ def test_test_symbols_are_dropped_and_counted(tmp_path: Path) -> None:
         dhan_contract("011NSETEST", "9002", "FUT"),
     )
 
-    assert [row.id for row in listings.rows] == ["NSE:ALPHA"]
+    assert [row.id for row in listings] == ["NSE:ALPHA"]
     assert listings.skipped == {"test symbol": 2}
 
 
@@ -136,7 +136,7 @@ def test_odd_row_is_counted_not_carried(tmp_path: Path, odd: dict[str, str]) -> 
 
     listings = read_dhan(tmp_path, *good, odd)
 
-    assert len(listings.rows) == len(good)
+    assert len(listings) == len(good)
     assert sum(listings.read.values()) == len(good) + 1
     assert sum(listings.skipped.values()) == 1
 
@@ -200,7 +200,7 @@ def compact(segment: str, native: str, instrument: str, ticker: str, **changes: 
 def test_compact_layout_is_read_alone(tmp_path: Path, row: dict[str, str], id_: str) -> None:
     path = write_csv(tmp_path / "compact.csv", [row], columns=COMPACT_COLUMNS)
 
-    (read,) = DhanListings().read([path]).rows
+    (read,) = DhanListings().read([path])
 
     assert read.id == id_
     assert read.isin is None
@@ -212,7 +212,7 @@ def test_compact_file_lends_a_ticker_the_detailed_one_lacks(tmp_path: Path) -> N
 
     listings = DhanListings().read([detailed, short])
 
-    assert [(row.id, row.isin) for row in listings.rows] == [("NSE:ALPHA", "INE111A01011")]
+    assert [(row.id, row.isin) for row in listings] == [("NSE:ALPHA", "INE111A01011")]
 
 
 def test_files_of_single_segments_are_read_as_one_master(tmp_path: Path) -> None:

@@ -21,8 +21,9 @@ from master_files import (
 
 from hybridbroker.domain.instrument import Exchange, InstrumentKind
 from hybridbroker.errors import ConfigurationError
-from hybridbroker.instruments.join import Outcome, join
+from hybridbroker.instruments.join import join
 from hybridbroker.instruments.listings import Listing, Listings
+from hybridbroker.instruments.outcome import Outcome
 
 LATER = date(2026, 12, 29)
 ISIN, OTHER = "INE111A01011", "INE222A01019"
@@ -34,7 +35,7 @@ def joined(folder: Path, upstox: list[Row], dhan: list[Row]) -> Outcome:
 
 
 def pairs(outcome: Outcome) -> dict[str, dict[str, str]]:
-    return {each.terms.id: {row.broker: row.native_id for row in each.rows} for each in outcome.entries}
+    return {each.terms.id: {row.broker: row.native_id for row in each.rows} for each in outcome.entries()}
 
 
 def kinds(outcome: Outcome) -> list[str]:
@@ -164,7 +165,7 @@ def test_row_without_isin_or_token_is_left_out(tmp_path: Path) -> None:
     outcome = join([Listings(broker="third", rows=[nameless]), read_dhan(tmp_path, dhan_share("ALPHA", ISIN, "1"))])
 
     assert pairs(outcome) == {"NSE:ALPHA": {"dhan": "1"}}
-    assert [(each.row.broker, str(each.reason)) for each in outcome.left_out] == [
+    assert [(each.broker, str(each.reason)) for each in outcome.left_out] == [
         ("third", "neither ISIN nor exchange token")
     ]
 
@@ -237,7 +238,7 @@ def test_contract_that_expired_before_the_younger_master_is_left_out(tmp_path: P
     outcome = join([upstox, dhan])
 
     assert pairs(outcome) == {"NSE:BETA:2026-12-29:300:CE": {"dhan": "9"}}
-    assert [each.row.id for each in outcome.left_out] == ["NSE:ALPHA:2026-11-24:100:CE"]
+    assert [name for each in outcome.left_out for name in each.ids] == ["NSE:ALPHA:2026-11-24:100:CE"]
 
 
 def test_without_known_days_what_an_underlyings_later_list_has_dropped_is_left_out(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_without_known_days_what_an_underlyings_later_list_has_dropped_is_left_o
     )
 
     assert sorted(pairs(outcome)) == ["NSE:ALPHA:2026-12-29:100:CE", "NSE:GAMMA:2026-11-24:100:CE"]
-    assert [each.row.id for each in outcome.left_out] == ["NSE:ALPHA:2026-11-24:100:CE"]
+    assert [name for each in outcome.left_out for name in each.ids] == ["NSE:ALPHA:2026-11-24:100:CE"]
 
 
 def test_near_expiry_that_the_older_list_alone_lacks_is_kept(tmp_path: Path) -> None:

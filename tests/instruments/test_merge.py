@@ -85,4 +85,4 @@ def test_fund_that_one_broker_calls_traded_is_traded() -> None:
 def test_what_differs_is_told() -> None:
     told = dict(disagreements([share("a", tick="0.10", lot=10), share("b", tick="0.05", series="BE")]))
 
-    assert told == {"tick size": "0.05 and 0.10", "lot size": "1 and 10", "series": "BE and EQ"}
+    assert told == {"tick size": "a 0.10, b 0.05", "lot size": "a 10, b 1", "series": "a EQ, b BE"}

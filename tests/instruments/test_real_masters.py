@@ -294,8 +294,8 @@ def test_search_gives_the_share_first(main: InstrumentRegistry) -> None:
 def test_other_layouts_are_read_whole(masters: Path, file: str) -> None:
     listings = DhanListings().read([masters / file])
 
-    assert sum(listings.read.values()) == len(listings.rows) + sum(listings.skipped.values())
-    assert len(listings.rows) > 2_000
+    assert sum(listings.read.values()) == len(listings) + sum(listings.skipped.values())
+    assert len(listings) > 2_000
     assert listings.skipped.keys() <= {"test symbol"}
 
 
@@ -320,7 +320,7 @@ def excerpt(raw: Raw) -> Raw:
 def pairs(folder: Path, raw: Raw) -> Iterator[tuple[str, ...]]:
     upstox = write_upstox(folder / "u.json.gz", raw.upstox)
     dhan = write_csv(folder / "d.csv", raw.dhan, columns=list(raw.dhan[0]))
-    for entry in join([UpstoxListings().read([upstox]), DhanListings().read([dhan])]).entries:
+    for entry in join([UpstoxListings().read([upstox]), DhanListings().read([dhan])]).entries():
         if len(entry.rows) == 2:
             yield tuple(sorted(str(row.key) for row in entry.rows))
 

@@ -19,7 +19,7 @@ SHARE = upstox_share("ALPHA", "INE111A01011", "111", tick_size=10.0)
 
 
 def test_share_is_read_in_rupees_and_units(tmp_path: Path) -> None:
-    (row,) = read_upstox(tmp_path, SHARE).rows
+    (row,) = read_upstox(tmp_path, SHARE)
 
     assert (row.id, row.native_id, row.token) == ("NSE:ALPHA", "NSE_EQ|INE111A01011", "111")
     assert (row.kind, row.series, row.lot_size, row.tick_size) == (InstrumentKind.EQUITY, "EQ", 1, Decimal("0.10"))
@@ -27,13 +27,13 @@ def test_share_is_read_in_rupees_and_units(tmp_path: Path) -> None:
 
 
 def test_placeholder_freeze_quantity_of_cash_is_none(tmp_path: Path) -> None:
-    (row,) = read_upstox(tmp_path, SHARE).rows
+    (row,) = read_upstox(tmp_path, SHARE)
 
     assert row.freeze_quantity is None
 
 
 def test_option_carries_its_terms_and_freeze_quantity(tmp_path: Path) -> None:
-    (row,) = read_upstox(tmp_path, upstox_contract("ALPHA", "9001", "CE", 62.5)).rows
+    (row,) = read_upstox(tmp_path, upstox_contract("ALPHA", "9001", "CE", 62.5))
 
     assert row.id == "NSE:ALPHA:2026-11-24:62.5:CE"
     assert (row.expiry, row.strike, row.right) == (EXPIRY, Decimal("62.5"), OptionRight.CALL)
@@ -44,13 +44,13 @@ def test_option_carries_its_terms_and_freeze_quantity(tmp_path: Path) -> None:
 def test_expiry_is_the_indian_day_wherever_the_machine_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
 
-    (row,) = read_upstox(tmp_path, upstox_contract("ALPHA", "9001", "FUT")).rows
+    (row,) = read_upstox(tmp_path, upstox_contract("ALPHA", "9001", "FUT"))
 
     assert row.id == "NSE:ALPHA:2026-11-24:FUT"
 
 
 def test_index_has_no_token_to_be_joined_by(tmp_path: Path) -> None:
-    (row,) = read_upstox(tmp_path, upstox_index("Nifty 50", ticker="NIFTY")).rows
+    (row,) = read_upstox(tmp_path, upstox_index("Nifty 50", ticker="NIFTY"))
 
     assert (row.kind, row.token, row.exchange) == (InstrumentKind.INDEX, None, Exchange.NSE)
 
@@ -60,7 +60,7 @@ def test_other_segments_and_unknown_ones_are_counted_not_carried(tmp_path: Path)
 
     listings = read_upstox(tmp_path, SHARE, *others)
 
-    assert len(listings.rows) == 1
+    assert len(listings) == 1
     assert listings.read == {"NSE_EQ": 1, "MCX_FO": 1, "NCD_FO": 1, "MOON_EQ": 1}
     assert listings.skipped["segment not carried: MOON_EQ"] == 1
 
@@ -82,7 +82,7 @@ def test_odd_row_is_counted_under_its_fault(tmp_path: Path, change: dict[str, ob
 
     listings = read_upstox(tmp_path, *good, SHARE | change)
 
-    assert len(listings.rows) == len(good)
+    assert len(listings) == len(good)
     assert sum(listings.read.values()) == len(good) + 1
     (reason,) = listings.skipped
     assert field in reason
@@ -104,7 +104,7 @@ def test_odd_contract_is_counted_under_its_fault(tmp_path: Path, change: dict[st
 
     listings = read_upstox(tmp_path, *good, upstox_contract("ALPHA", "9001", "CE", 62.5) | change)
 
-    assert len(listings.rows) == len(good)
+    assert len(listings) == len(good)
     assert any(field in reason for reason in listings.skipped)
 
 
@@ -145,7 +145,7 @@ def test_several_files_are_read_as_one_master(tmp_path: Path) -> None:
 
     listings = UpstoxListings().read([nse, bse], published=date(2026, 9, 15))
 
-    assert {row.id for row in listings.rows} == {"NSE:ALPHA", "BSE:ALPHA"}
+    assert {row.id for row in listings} == {"NSE:ALPHA", "BSE:ALPHA"}
     assert listings.latest == date(2026, 9, 15)
 
 

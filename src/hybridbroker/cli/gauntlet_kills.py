@@ -130,7 +130,7 @@ class _Tally:
         self.chance = random.Random(seed)  # noqa: S311 - reproducible, no secret
         self.wanted = runs
         self.started = 0
-        self.duplicates = self.lost = self.unresolved = self.absent_but_live = self.runs = 0
+        self.duplicates = self.lost = self.unresolved = self.absent_but_live = self.runs = self.survivors = 0
         self.by_state: Counter[str] = Counter()
         self._aimed: Counter[str] = Counter()
         self._progress = progress
@@ -148,9 +148,19 @@ class _Tally:
             return self.started, "begin"
         return self.started, aim
 
-    def died(self, aim: str, state: str) -> None:
-        """Count a death."""
+    def died(self, aim: str, state: str, *, killed: bool) -> None:
+        """Count a death; a process that outlived its aim is tried again.
+
+        Raises:
+            ConfigurationError: Too many did: something else than chance keeps them alive.
+        """
         self._aimed["intent" if aim == "begin" else aim] -= 1
+        if not killed:
+            self.survivors += 1
+            self.started -= 1
+            if self.survivors > self.wanted + _RUNS_PER_EMULATOR:
+                raise ConfigurationError(f"processes that were to die in state {aim!r} go on living")
+            return
         self.by_state[state] += 1
         self.runs += 1
         self._progress()
@@ -214,8 +224,8 @@ async def _run(
             seed=chance.getrandbits(32),
         )
         already = {row["orderId"] for row in emulator.book()}
-        await _die(victim, job)
-        tally.died(aim, _state_at_death(Path(directory)))
+        killed = await _die(victim, job)
+        tally.died(aim, _state_at_death(Path(directory)), killed=killed)
         if chance.random() < 0.3:  # noqa: PLR2004 - a broker that is unwell after the restart, too
             emulator.faults.add("GET /v2/orders", chance.choice([Fault.server_error(), Fault.lost_reply()]))
         entries = await _take_up(job)
@@ -223,13 +233,16 @@ async def _run(
         _judge(tally, emulator, already, entries)
 
 
-async def _die(victim: asyncio.subprocess.Process, job: Job) -> None:
+async def _die(victim: asyncio.subprocess.Process, job: Job) -> bool:
+    """Let one process live; say whether it was killed, rather than outlived its aim."""
     assert victim.stdin is not None  # noqa: S101 - a pipe, by construction
     assert victim.stdout is not None  # noqa: S101
     victim.stdin.write(json.dumps(attrs.asdict(job)).encode() + b"\n")
     await victim.stdin.drain()
-    if not await victim.stdout.readline():
+    told = await victim.stdout.readline()
+    if not told:
         raise ConfigurationError("the process that is to be killed died of something else; see its traceback")
+    return bool(json.loads(told)["killed"])
 
 
 def _state_at_death(directory: Path) -> str:

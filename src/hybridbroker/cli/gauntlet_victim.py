@@ -94,6 +94,10 @@ class _Fatal(OrderJournal):
         super().begin(entry, detail)
         self._reached("intent")
 
+    def mark_sent(self, entry: Entry) -> None:
+        super().mark_sent(entry)
+        self._reached(entry.state.value)
+
     def save(self, entry: Entry, kind: str, detail: str = "") -> None:
         super().save(entry, kind, detail)
         self._reached(entry.state.value)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,15 +155,13 @@ def _day(text: str | None) -> date | None:
 
 def _build_from_files(given: Mapping[str, Sequence[Path]], days: Mapping[str, date | None], out: Path | None) -> Path:
     from hybridbroker.clock import SystemClock
-    from hybridbroker.instruments import store
-    from hybridbroker.instruments.join import join
+    from hybridbroker.instruments.build import build as make
     from hybridbroker.instruments.refresh import cache_folder, new_build_path
 
     now = SystemClock().now()
     path = out or new_build_path(cache_folder(), now=now)
-    with store.nothing_to_collect():
-        masters = [_source(name).read(paths, published=days.get(name)) for name, paths in given.items()]
-        store.write(path, join(masters), masters, built_at=now)
+    readers = [partial(_source(name).read, paths, published=days.get(name)) for name, paths in given.items()]
+    make(path, readers, built_at=now)
     return path
 
 
@@ -330,6 +329,12 @@ def _iso(day: date | None) -> str | None:
 
 
 def _peak_memory() -> float | None:
+    # A process inherits the resource counter of the one that started it; Linux also keeps one that is its own.
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        if "VmHWM" in lines:
+            return round(int(lines["VmHWM"].split()[0]) / 1024, 1)
     try:
         import resource
     except ImportError:  # Windows does not tell

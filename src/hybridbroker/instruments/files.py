@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -34,19 +35,17 @@ def read_master(path: Path, *, limit: int = MAX_BYTES) -> bytes:
         raise ConfigurationError(f"{path}: the file is empty; download it again")
     if not packed.startswith(_GZIP):
         return packed
-    parts: list[bytes] = []
-    size = 0
+    whole = io.BytesIO()  # grows in place, where joining parts would need the memory twice
     try:
         for part in _unpacked(packed):
-            size += len(part)
-            if size > limit:
+            whole.write(part)
+            if whole.tell() > limit:
                 raise ConfigurationError(f"{path}: unpacks to more than {limit:,} bytes; this is no master")
-            parts.append(part)
     except EOFError:
         raise ConfigurationError(f"{path}: the gzip file is cut short; download it again") from None
     except zlib.error as exc:
         raise ConfigurationError(f"{path}: the gzip file is damaged ({exc}); download it again") from exc
-    return b"".join(parts)
+    return whole.getvalue()
 
 
 def _unpacked(packed: bytes) -> Iterator[bytes]:
@@ -58,7 +57,7 @@ def _unpacked(packed: bytes) -> Iterator[bytes]:
                 if not data.strip(b"\0"):
                     return
                 unpacker = zlib.decompressobj(_ANY_GZIP)
-            yield unpacker.decompress(data, _CHUNK * 8)
+            yield unpacker.decompress(data, _CHUNK)
             data = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
     yield unpacker.flush()
     if not unpacker.eof:
@@ -67,7 +66,7 @@ def _unpacked(packed: bytes) -> Iterator[bytes]:
 
 def what_it_is(head: bytes) -> str:
     """Describe in a few words what stands where a master should."""
-    text = head.lstrip()[:2_000]
+    text = head[:4_000].lstrip()[:2_000]
     if text[:1] == b"<":
         title = _TITLE.search(text)
         shown = f" titled {title[1].decode('utf-8', 'replace').strip()!r}" if title else ""

@@ -14,138 +14,23 @@ Rows whose evidence points at one another and does not agree are quarantined, al
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import date
-from enum import StrEnum
-from operator import attrgetter
 from typing import Final
 
 import attrs
 
 from hybridbroker.domain.instrument import SYMBOL_SERIES, Exchange, InstrumentKind, Segment
 from hybridbroker.errors import ConfigurationError
+from hybridbroker.instruments.derivatives import group_contracts, usable
+from hybridbroker.instruments.evidence import Evidence, Group, Trouble
 from hybridbroker.instruments.index_names import canonical_index, normalised
 from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.merge import Irreconcilable, merge
+from hybridbroker.instruments.outcome import Alone, Conflict, ConflictKind, Entry, LeftOut, Outcome, Reason
 
-__all__ = ["Conflict", "ConflictKind", "Entry", "LeftOut", "Outcome", "Reason", "join"]
-
-
-class ConflictKind(StrEnum):
-    """What rows contradict each other in."""
-
-    DUPLICATE = "duplicate"
-    """One broker lists it twice, differently."""
-    TOKEN = "token"  # noqa: S105 - the exchange's number, no secret
-    """ISIN or terms agree, the exchange's token does not."""
-    TERMS = "terms"
-    """One token, two derivatives."""
-    ISIN = "isin"
-    """One token, two papers."""
-    SERIES = "series"
-    """One ISIN in two kinds of series."""
-    NAME = "name"
-    """Two instruments claim one id."""
-    LOT = "lot size"
-    TICK = "tick size"
-    FREEZE = "freeze quantity"
-
-
-class Reason(StrEnum):
-    """Why a row of a mapped segment is in no instrument."""
-
-    EXPIRED = "expired"
-    UNCHECKABLE = "no exchange token to check its terms against"
-    ANONYMOUS = "neither ISIN nor exchange token"
-
-
-@attrs.define
-class Entry:
-    """One instrument that can be used: its terms, and the row of each broker that lists it."""
-
-    terms: Listing
-    rows: Sequence[Listing]
-
-
-@attrs.frozen(kw_only=True)
-class Conflict:
-    """Rows that contradict each other; using any of their ids or keys raises `InstrumentConflict`."""
-
-    kind: ConflictKind
-    message: str
-    rows: Sequence[Listing]
-
-
-@attrs.frozen
-class LeftOut:
-    """A row of a mapped segment that is in no instrument."""
-
-    row: Listing
-    reason: Reason
-
-
-@attrs.frozen(kw_only=True)
-class Outcome:
-    """What a join made."""
-
-    entries: Sequence[Entry]
-    conflicts: Sequence[Conflict]
-    left_out: Sequence[LeftOut]
-
-
-_Trouble = tuple[ConflictKind, str]
-
-
-class _Group(list[Listing]):
-    """Rows that evidence holds together."""
-
-    __slots__ = ("absorbed_by", "trouble")
-
-    def __init__(self, row: Listing) -> None:
-        super().__init__((row,))
-        self.trouble: _Trouble | None = None
-        self.absorbed_by: _Group | None = None
-
-
-class _Evidence:
-    """Which group each piece of evidence (an ISIN, a token, a name) has led to so far."""
-
-    def __init__(self, judge: Callable[[Sequence[_Group], Listing], _Trouble | None]) -> None:
-        self._judge = judge
-        self._by: dict[str, _Group] = {}
-        self._all: list[_Group] = []
-
-    def groups(self) -> list[_Group]:
-        """Return every group once."""
-        return [group for group in self._all if group.absorbed_by is None]
-
-    def place(self, row: Listing, pieces: Iterable[str], trouble: _Trouble | None = None) -> None:
-        """Put the row into one group with all that its evidence leads to; a conflict where they disagree."""
-        hits = self._hits(pieces)
-        group = hits[0] if hits else _Group(row)
-        if hits:
-            trouble = trouble or self._judge(hits, row) or _listed_twice(group, row)
-            group.append(row)
-        else:
-            self._all.append(group)
-        for other in hits[1:]:
-            group += other
-            group.trouble = group.trouble or other.trouble
-            other.absorbed_by = group
-        group.trouble = group.trouble or trouble
-        for piece in pieces:
-            self._by[piece] = group
-
-    def _hits(self, pieces: Iterable[str]) -> list[_Group]:
-        hits: list[_Group] = []
-        for piece in pieces:
-            group = self._by.get(piece)
-            while group is not None and group.absorbed_by is not None:
-                group = group.absorbed_by
-            if group is not None and not any(group is known for known in hits):
-                hits.append(group)
-        return hits
+__all__ = ["join"]
 
 
 def join(masters: Sequence[Listings]) -> Outcome:
@@ -160,88 +45,63 @@ def join(masters: Sequence[Listings]) -> Outcome:
     """
     if len({master.broker for master in masters}) != len(masters):
         raise ConfigurationError("two masters of one broker; give its files together")
-    cash, indices = _Evidence(_judge_cash), _Evidence(_judge_index)
-    derivatives: list[Listing] = []
+    cash, indices = Evidence(_judge_cash), Evidence(_judge_index)
     left_out: list[LeftOut] = []
-    for master, expired in _youngest_first(masters):
-        rows, twice = _distinct(master)
-        for row in rows:
-            if twice and _key(row) in twice:
-                trouble = (ConflictKind.DUPLICATE, f"{row.broker} has two rows by one key")
-                cash.place(row, [_key(row), *_cash_evidence(row)], trouble)
-            elif row.expiry is not None:
-                if expired(row):
-                    left_out.append(LeftOut(row, Reason.EXPIRED))
-                elif row.token is None:
-                    left_out.append(LeftOut(row, Reason.UNCHECKABLE))
-                else:
-                    derivatives.append(row)
-            elif row.kind is InstrumentKind.INDEX:
+    distinct: list[Listings] = []
+    for master in sorted(masters, key=lambda each: (each.latest or date.min, each.broker), reverse=True):
+        sound, doubled = _distinct(master)
+        distinct.append(sound)
+        for row in doubled:
+            trouble = (ConflictKind.DUPLICATE, f"{row.broker} has two rows by one key")
+            pieces = _cash_evidence(row) if row.segment is Segment.CASH else []
+            cash.place(row, [_key(row), *pieces], trouble)
+        for row in sound.rows:
+            if row.expiry is not None:
+                continue
+            if row.kind is InstrumentKind.INDEX:
                 _place_index(indices, row)
             elif evidence := _cash_evidence(row):
                 cash.place(row, evidence)
             else:
-                left_out.append(LeftOut(row, Reason.ANONYMOUS))
-    alone, together = _group_derivatives(derivatives)
-    entries, conflicts = _settle([*cash.groups(), *indices.groups(), *together], alone)
-    return Outcome(entries=entries, conflicts=conflicts, left_out=left_out)
-
-
-_native: Final = attrgetter("segment_name", "native_id")
+                left_out.append(LeftOut(row.broker, [row.id], [row.key_text], Reason.ANONYMOUS))
+    alone, together = group_contracts(list(usable(distinct, left_out)))
+    groups = [*cash.groups(), *indices.groups(), *together]
+    settled, sound_alone, conflicts = _settle(groups, alone)
+    return Outcome(settled=settled, alone=sound_alone, conflicts=conflicts, left_out=left_out)
 
 
 def _key(row: Listing) -> str:
     return f"{row.broker} {row.segment_name} {row.native_id}"
 
 
-def _youngest_first(masters: Sequence[Listings]) -> Iterator[tuple[Listings, Callable[[Listing], bool]]]:
-    """Yield the masters with what says whether a contract of theirs has expired."""
-    dated = [(master.latest or date.min, master.broker, master) for master in masters]
-    dated.sort(reverse=True)
-    today = max((master.published for master in masters if master.published is not None), default=date.min)
-    newest, _, youngest = dated[0] if dated else (date.min, "", None)
-    first: dict[str, date] = {}
-    if youngest is not None and youngest.published is None:
-        for row in youngest.rows:
-            if row.expiry is not None and row.expiry < first.get(row.exchange + row.symbol, date.max):
-                first[row.exchange + row.symbol] = row.expiry
-    for day, _, master in dated:
-        if day < newest and first:
-            yield (
-                master,
-                lambda row: row.expiry is not None and row.expiry < first.get(row.exchange + row.symbol, today),
-            )
-        else:
-            yield master, lambda row: row.expiry is not None and row.expiry < today
-
-
-def _distinct(master: Listings) -> tuple[Sequence[Listing], frozenset[str]]:
-    """Return the rows without exact repetitions, and the keys that rows which differ share all the same."""
-    if len(set(map(_native, master.rows))) == len(master.rows):
-        return master.rows, frozenset()
-    keys = [_key(row) for row in master.rows]
+def _distinct(master: Listings) -> tuple[Listings, Sequence[Listing]]:
+    """Return the master without exact repetitions, and apart from it the rows that differ and share a key."""
+    by_segment: defaultdict[str, list[str]] = defaultdict(list)
+    for row in master.rows:
+        by_segment[row.segment_name].append(row.native_id)
+    for bulk in master.contracts:
+        by_segment[bulk.segment_name] += bulk.native_ids
+    if all(len(set(ids)) == len(ids) for ids in by_segment.values()):
+        return master, ()
     by_key: defaultdict[str, list[Listing]] = defaultdict(list)
-    for key, row in zip(keys, master.rows, strict=True):
-        if row not in by_key[key]:
-            by_key[key].append(row)
-    rows = [row for known in by_key.values() for row in known]
-    return rows, frozenset(key for key, known in by_key.items() if len(known) > 1)
-
-
-def _listed_twice(group: Iterable[Listing], row: Listing) -> _Trouble | None:
-    if any(known.broker == row.broker for known in group):
-        return ConflictKind.DUPLICATE, f"{row.broker} lists it twice, differently"
-    return None
+    for row in master:
+        if row not in by_key[_key(row)]:
+            by_key[_key(row)].append(row)
+    sound = [known[0] for known in by_key.values() if len(known) == 1]
+    doubled = [row for known in by_key.values() if len(known) > 1 for row in known]
+    return attrs.evolve(master, rows=sound, contracts=()), doubled
 
 
 def _cash_evidence(row: Listing) -> list[str]:
-    if row.segment is not Segment.CASH:
-        return []
-    paper = [] if row.isin is None else [f"{row.exchange} ISIN {row.isin}"]
-    return paper if row.token is None else [*paper, f"{row.exchange} token {row.token}"]
+    pieces = []
+    if row.isin is not None:
+        pieces.append(row.exchange + " ISIN " + row.isin)
+    if row.token is not None:
+        pieces.append(row.exchange + " token " + row.token)
+    return pieces
 
 
-def _judge_cash(groups: Sequence[_Group], row: Listing) -> _Trouble | None:
+def _judge_cash(groups: Sequence[Group], row: Listing) -> Trouble | None:
     if len(groups) > 1:
         return ConflictKind.TOKEN, "the ISIN is one paper's, the exchange token another's"
     for known in groups[0]:
@@ -261,7 +121,7 @@ def _series_class(row: Listing) -> str | None:
     return "share" if row.exchange is not Exchange.NSE or row.series in SYMBOL_SERIES else row.series
 
 
-def _place_index(evidence: _Evidence, row: Listing) -> None:
+def _place_index(evidence: Evidence, row: Listing) -> None:
     names = (row.symbol, *row.also_called)
     canonical = canonical_index(row.exchange, names)
     if canonical is not None:
@@ -270,49 +130,14 @@ def _place_index(evidence: _Evidence, row: Listing) -> None:
     evidence.place(row, {f"{row.exchange} {normalised(name)}": None for name in names})
 
 
-def _judge_index(groups: Sequence[_Group], _: Listing) -> _Trouble | None:
+def _judge_index(groups: Sequence[Group], _: Listing) -> Trouble | None:
     return (ConflictKind.NAME, "the names of one index are those of two") if len(groups) > 1 else None
-
-
-def _group_derivatives(rows: Sequence[Listing]) -> tuple[list[Listing], list[_Group]]:
-    """Return the rows that share neither terms nor token with any other, and groups of those that do."""
-    numbers = [row.exchange + str(row.token) for row in rows]
-    by_terms = Counter(row.id for row in rows)
-    by_token = Counter(numbers)
-    alone: list[Listing] = []
-    shared: list[tuple[Listing, str]] = []
-    for row, number in zip(rows, numbers, strict=True):
-        if by_terms[row.id] == 1 and by_token[number] == 1:
-            alone.append(row)
-        else:
-            shared.append((row, number))
-    by_both = Counter((row.id, number) for row, number in shared)
-    agreed: dict[str, _Group] = {}
-    evidence = _Evidence(_judge_derivative)
-    for row, number in shared:
-        if not by_terms[row.id] == by_token[number] == by_both[row.id, number]:
-            evidence.place(row, (row.id, number))
-        elif (group := agreed.get(row.id)) is None:
-            agreed[row.id] = _Group(row)
-        else:
-            group.trouble = group.trouble or _listed_twice(group, row)
-            group.append(row)
-    return alone, [*agreed.values(), *evidence.groups()]
-
-
-def _judge_derivative(groups: Sequence[_Group], row: Listing) -> _Trouble | None:
-    known = [each for group in groups for each in group]
-    if all(each.id == row.id and each.token == row.token for each in known):
-        return None
-    if any(each.id == row.id for each in known):
-        return ConflictKind.TOKEN, "the same terms under another exchange token"
-    return ConflictKind.TERMS, "one exchange token, other terms"
 
 
 _FIELDS: Final = {str(kind): kind for kind in (ConflictKind.LOT, ConflictKind.TICK, ConflictKind.FREEZE)}
 
 
-def _settle(groups: Iterable[_Group], alone: Iterable[Listing]) -> tuple[list[Entry], list[Conflict]]:
+def _settle(groups: Iterable[Group], alone: Sequence[Alone]) -> tuple[list[Entry], Sequence[Alone], list[Conflict]]:
     """Give every sound group its terms and its id; an id that is claimed twice is nobody's."""
     claims: dict[str, Entry] = {}
     conflicts: list[Conflict] = []
@@ -336,17 +161,26 @@ def _settle(groups: Iterable[_Group], alone: Iterable[Listing]) -> tuple[list[En
             reported.add(terms.id)
         else:
             claims[terms.id] = Entry(terms, group)
-    # Derivatives that share nothing with any other row can clash with nothing but a contested id.
-    entries = [Entry(row, (row,)) for row in alone]
-    doubtful = [entry for entry in entries if entry.terms.id in contested]
-    if doubtful:
-        entries = [entry for entry in entries if entry.terms.id not in contested]
-    doubtful += [claims.pop(name) for name in sorted(contested & claims.keys())]
+    alone, doubtful = _apart(alone, contested)
+    doubtful += (claims.pop(name) for name in sorted(contested & claims.keys()))
     for entry in doubtful:
         if entry.terms.id not in reported:
             text = f"rows that contradict each other claim {entry.terms.id} too"
             conflicts.append(_conflict(ConflictKind.NAME, text, entry.rows))
-    return [*claims.values(), *entries], conflicts
+    return list(claims.values()), alone, conflicts
+
+
+def _apart(alone: Sequence[Alone], contested: set[str]) -> tuple[Sequence[Alone], list[Entry]]:
+    """Take the contracts whose ids are contested out of those that nobody else lists."""
+    doubtful: list[Entry] = []
+    kept: list[Alone] = []
+    for each in alone:
+        hit = [index for index, name in enumerate(each.ids) if name in contested] if contested else []
+        doubtful += (Entry(row, (row,)) for row in map(each.contracts.listing, hit))
+        rest = each.contracts.without(hit) if hit else each.contracts
+        if len(rest):
+            kept.append(Alone(rest, rest.ids() if hit else each.ids))
+    return kept, doubtful
 
 
 def _conflict(kind: ConflictKind, text: str, rows: Sequence[Listing]) -> Conflict:

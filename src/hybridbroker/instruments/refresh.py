@@ -10,13 +10,14 @@ import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from datetime import datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from hybridbroker.clock import IST, Clock
 from hybridbroker.errors import ConfigurationError, HybridBrokerError, WireFormatError
 from hybridbroker.instruments import store
-from hybridbroker.instruments.join import join
+from hybridbroker.instruments.build import build
 from hybridbroker.instruments.listings import Listings, ListingSource, MasterFile, Progress
 from hybridbroker.plugins import find_broker, installed_brokers
 
@@ -144,26 +145,18 @@ async def _refresh(
         _checked(last, now=now)
         return last
     target = new_build_path(folder, now=now)
-    await asyncio.to_thread(_build, target, sources, files, state=state, last=last, now=now)
+    before = {} if last is None else _meta(last).get("kept", {})
+    await asyncio.to_thread(
+        build,
+        target,
+        [partial(_read, sources[name], each) for name, each in files.items()],
+        built_at=now,
+        check=partial(_refuse_shrunken, before=before),
+        extra={"state": state},
+    )
     _checked(target, now=now)
     _prune(folder)
     return target
-
-
-def _build(
-    target: Path,
-    sources: Mapping[str, ListingSource],
-    files: Mapping[str, Sequence[MasterFile]],
-    *,
-    state: Any,
-    last: Path | None,
-    now: datetime,
-) -> None:
-    with store.nothing_to_collect():
-        masters = [_read(sources[name], each) for name, each in files.items()]
-        if last is not None:
-            _refuse_shrunken(masters, before=_meta(last).get("kept", {}))
-        store.write(target, join(masters), masters, built_at=now, extra={"state": state})
 
 
 def _checked(build: Path, *, now: datetime) -> None:
@@ -194,9 +187,9 @@ def _read(source: ListingSource, files: Sequence[MasterFile]) -> Listings:
 def _refuse_shrunken(masters: Sequence[Listings], *, before: Mapping[str, int]) -> None:
     for master in masters:
         kept = before.get(master.broker, 0)
-        if len(master.rows) < kept * (1 - _LARGEST_LOSS):
+        if len(master) < kept * (1 - _LARGEST_LOSS):
             raise WireFormatError(
-                f"{master.broker}: the new instrument master has {len(master.rows):,} usable rows where the last had "
+                f"{master.broker}: the new instrument master has {len(master):,} usable rows where the last had "
                 f"{kept:,}; it is not believed"
             )
 

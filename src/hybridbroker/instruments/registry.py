@@ -11,6 +11,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Self
@@ -41,6 +42,7 @@ from hybridbroker.instruments.search import SearchText
 __all__ = ["InstrumentRegistry", "KnownConflict", "MasterInfo"]
 
 _REMEMBERED: Final = 8_192
+_CHAINS: Final = 32
 _CONTRACT: Final = re.compile(
     r"(?P<symbol>[A-Z0-9&-]+) (?:FUT|(?P<strike>\d+(?:\.\d+)?)(?: (?P<right>CE|PE))?)", re.IGNORECASE
 )
@@ -89,6 +91,7 @@ class InstrumentRegistry:
         self._instrument = lru_cache(maxsize=_REMEMBERED)(self._find)
         self._keys = lru_cache(maxsize=_REMEMBERED)(self._find_keys)
         self._id_of_key = lru_cache(maxsize=_REMEMBERED)(self._find_by_key)
+        self._chain = lru_cache(maxsize=_CHAINS)(self._find_chain)
         self._finalizer = weakref.finalize(self, connection.close)
 
     @classmethod
@@ -270,13 +273,7 @@ class InstrumentRegistry:
         Quarantined contracts are not in it; `conflicts` has them. Errors as `expiries`.
         """
         where = self._exchange_of(underlying, exchange)
-        prefix = f"{where}:{underlying}:{expiry.isoformat()}"
-        rows = self._rows(
-            "SELECT id, terms FROM instrument WHERE id > ? AND id < ? AND terms LIKE 'option%'",
-            f"{prefix}:",
-            f"{prefix};",
-        )
-        return tuple(sorted((unpack(*row) for row in rows), key=_by_strike))
+        return self._chain(f"{where}:{underlying}:{expiry.isoformat()}")
 
     def underlying(self, derivative: Instrument) -> Instrument:
         """Return the share or index that a future or option is on.
@@ -382,6 +379,12 @@ class InstrumentRegistry:
             raise InstrumentNotFound(f"{name} is not carried: {gone[0][0]}")
         raise InstrumentNotFound(f"no instrument is called {name!r}{self._suggestion(name)}")
 
+    def _find_chain(self, prefix: str) -> tuple[Instrument, ...]:
+        rows = self._rows("SELECT id, terms FROM instrument WHERE id > ? AND id < ?", f"{prefix}:", f"{prefix};")
+        options = [unpack(name, terms) for name, terms in rows if terms.startswith("option")]
+        options.sort(key=attrgetter("strike", "right"))
+        return tuple(options)
+
     def _find_keys(self, name: str) -> dict[str, BrokerKey]:
         columns = ", ".join(self._columns.values())
         rows = self._rows(f"SELECT {columns} FROM instrument WHERE id = ?", name)  # noqa: S608 - our own columns
@@ -463,7 +466,3 @@ class InstrumentRegistry:
 
 def _day(text: str | None) -> date | None:
     return None if text is None else date.fromisoformat(text)
-
-
-def _by_strike(option: Instrument) -> tuple[Decimal, str]:
-    return option.strike or Decimal(0), option.right or ""

@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 import attrs
 
 from hybridbroker.domain.instrument import InstrumentKind
-from hybridbroker.instruments.join import Entry, Outcome
 from hybridbroker.instruments.listings import Listing, Listings
 from hybridbroker.instruments.merge import disagreements
+from hybridbroker.instruments.outcome import Alone, Entry, Outcome
 
 __all__ = ["Census", "Coverage", "Tally"]
 
@@ -85,6 +85,18 @@ class Census:
             counts[kind] = counts.get(kind, 0) + 1
             yield entry
 
+    def walk_alone(self, alone: Iterable[Alone]) -> Iterator[Alone]:
+        """Yield every bulk of derivatives, taking notes on the way."""
+        for each in alone:
+            bulk = each.contracts
+            exchange = f"{bulk.exchange}:"
+            kind = (bulk.broker, exchange, False, False)
+            example = bulk.listing(0)
+            self.contracts[exchange, bulk.symbol, bulk.expiry, bulk.right is None] = example
+            self._examples[kind] = Entry(example, (example,))
+            self._counts[kind] = self._counts.get(kind, 0) + len(bulk)
+            yield each
+
     def coverage(self, outcome: Outcome, masters: Sequence[Listings]) -> Coverage:
         """Return the account of the walk, and of what was not in it."""
         mapped: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -100,7 +112,7 @@ class Census:
                 else:
                     mapped[row.broker][place] += self._counts[kind]
         for each in outcome.left_out:
-            unmapped[each.row.broker][str(each.reason)] += 1
+            unmapped[each.broker][str(each.reason)] += len(each.keys)
         for conflict in outcome.conflicts:
             for row in conflict.rows:
                 unmapped[row.broker][f"quarantined: {conflict.kind}"] += 1

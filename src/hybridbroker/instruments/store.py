@@ -10,7 +10,6 @@ inserting costs, and a build inserts 180,000 rows.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import re
@@ -20,7 +19,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
-from itertools import chain, islice
+from functools import cache
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,12 +30,12 @@ from hybridbroker.domain.instrument import Exchange, InstrumentKind, Segment
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.identity import instrument_id
 from hybridbroker.instruments.index_names import index_of_underlying
-from hybridbroker.instruments.join import Entry, Outcome
 from hybridbroker.instruments.listings import Listing, Listings
+from hybridbroker.instruments.outcome import Alone, Entry, LeftOut, Outcome
 from hybridbroker.instruments.report import Census
 from hybridbroker.instruments.search import search_text
 
-__all__ = ["HINT", "VERSION", "brokers_of", "copy", "fill", "nothing_to_collect", "open_readonly", "pack_key", "write"]
+__all__ = ["HINT", "VERSION", "brokers_of", "copy", "fill", "open_readonly", "write"]
 
 VERSION: Final = 1
 """Of the tables below; a file of another version is built again, never migrated."""
@@ -119,22 +119,6 @@ def _in_place(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-@contextmanager
-def nothing_to_collect() -> Iterator[None]:
-    """Stop the garbage collector for the time of a build.
-
-    Its quarter of a million rows live until the end of it, and walking them over and over took a
-    third of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def fill(
     connection: sqlite3.Connection,
     outcome: Outcome,
@@ -150,9 +134,12 @@ def fill(
     connection.execute(f"PRAGMA user_version={VERSION}")
     connection.execute("BEGIN")
     census = Census()
-    _insert(connection, "instrument", 2 + len(columns), _instruments(census.walk(outcome.entries), list(columns)))
+    brokers = list(columns)
+    _insert(connection, "instrument", 2 + len(brokers), _instruments(census.walk(outcome.settled), brokers))
+    for each in census.walk_alone(outcome.alone):
+        _insert_alone(connection, columns[each.contracts.broker], each)
     _insert(connection, "cash", 5, (_cash(row) for row in census.papers if row.segment is Segment.CASH))
-    _insert(connection, "left_out", 3, ((_name(each.row), each.row.id, str(each.reason)) for each in outcome.left_out))
+    _insert(connection, "left_out", 3, chain.from_iterable(map(_left_out, outcome.left_out)))
     for statement in _INDICES.strip().splitlines():
         connection.execute(statement)
     for broker, column in columns.items():
@@ -162,7 +149,7 @@ def fill(
     meta = {
         "built_at": None if built_at is None else built_at.isoformat(),
         "masters": [_master(master) for master in masters],
-        "kept": {master.broker: len(master.rows) for master in masters},
+        "kept": {master.broker: len(master) for master in masters},
         "coverage": attrs.asdict(census.coverage(outcome, masters)),
         **(extra or {}),
     }
@@ -207,12 +194,6 @@ def brokers_of(connection: sqlite3.Connection, schema: str = "main") -> dict[str
     return {column.removeprefix("key "): f'"{column}"' for column in columns if column.startswith("key ")}
 
 
-def pack_key(row: Listing) -> str:
-    """Return the broker's key in one string, as ``str(BrokerKey)`` does."""
-    segment, native = row.segment_name, row.native_id
-    return native if native.startswith(segment) and native[len(segment)] == "|" else f"{segment}:{native}"
-
-
 def _column(broker: str) -> str:
     if _BROKER.fullmatch(broker) is None:
         raise ConfigurationError(f"{broker!r} cannot name a broker; letters, digits, hyphens and underscores can")
@@ -230,21 +211,30 @@ def _insert(connection: sqlite3.Connection, table: str, width: int, rows: Iterab
 
 
 def _instruments(entries: Iterable[Entry], brokers: Sequence[str]) -> Iterator[tuple[str | None, ...]]:
-    texts: dict[tuple[object, ...], str] = {}
-    nobody: list[str | None] = [None] * len(brokers)
     at = {broker: index for index, broker in enumerate(brokers)}
     for entry in entries:
         row = entry.terms
-        if row.expiry is None:
-            text = _cash_terms(row)
-        else:
-            # A few texts serve all contracts.
-            same = (row.right is None, row.lot_size, row.tick_size, row.freeze_quantity)
-            text = texts.get(same) or texts.setdefault(same, _contract_terms(row))
-        keys = nobody.copy()
+        keys: list[str | None] = [None] * len(brokers)
         for each in entry.rows:
-            keys[at[each.broker]] = pack_key(each)
-        yield (row.id, text, *keys)
+            keys[at[each.broker]] = each.key_text
+        yield (row.id, _cash_terms(row) if row.expiry is None else _contract_terms(row), *keys)
+
+
+def _insert_alone(connection: sqlite3.Connection, column: str, each: Alone) -> None:
+    """Insert one broker's contracts: what they share is bound once, the other brokers' columns not at all."""
+    terms, keys = _contract_terms(each.contracts.listing(0)), each.contracts.keys()
+    for start in range(0, len(keys), _BATCH):
+        ids = each.ids[start : start + _BATCH]
+        values: list[str] = [terms] * (1 + 2 * len(ids))
+        values[1::2] = ids
+        values[2::2] = keys[start : start + _BATCH]
+        connection.execute(_several_alone(column, len(ids)), values)
+
+
+@cache
+def _several_alone(column: str, count: int) -> str:
+    rows = ",".join(f"(?{2 * index + 2}, ?1, ?{2 * index + 3})" for index in range(count))
+    return f"INSERT INTO instrument (id, terms, {column}) VALUES {rows}"  # noqa: S608 - our own column
 
 
 def _contract_terms(row: Listing) -> str:
@@ -261,14 +251,15 @@ def _cash(row: Listing) -> tuple[str | None, ...]:
     return row.symbol, row.isin, row.exchange.value, row.series, row.id
 
 
-def _name(row: Listing) -> str:
-    return f"{row.broker} {pack_key(row)}"
+def _left_out(each: LeftOut) -> Iterator[tuple[str, str, str]]:
+    names = (f"{each.broker} {key}" for key in each.keys)
+    return zip(names, each.ids, repeat(str(each.reason)), strict=False)
 
 
 def _fill_conflicts(connection: sqlite3.Connection, outcome: Outcome) -> None:
     for number, conflict in enumerate(outcome.conflicts, start=1):
         ids = sorted({row.id for row in conflict.rows})
-        keys = {_name(row) for row in conflict.rows}
+        keys = {f"{row.broker} {row.key_text}" for row in conflict.rows}
         isins = {f"{row.exchange} ISIN {row.isin}" for row in conflict.rows if row.isin is not None}
         connection.execute(
             "INSERT INTO conflict VALUES (?,?,?,?)", (number, conflict.kind.value, conflict.message, json.dumps(ids))

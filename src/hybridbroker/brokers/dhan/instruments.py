@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import attrs
 
@@ -20,8 +20,8 @@ from hybridbroker.clock import Clock
 from hybridbroker.domain.instrument import BrokerKey, Exchange, InstrumentKind, OptionRight
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.instruments.files import read_master, what_it_is
-from hybridbroker.instruments.identity import is_isin, kind_from_isin
-from hybridbroker.instruments.listings import Listing, Listings, ListingSource, MasterFile, Progress
+from hybridbroker.instruments.identity import is_isin, kind_from_isin, strike_text
+from hybridbroker.instruments.listings import Contracts, Listing, Listings, ListingSource, MasterFile, Progress
 from hybridbroker.instruments.numbers import Malformed, day, paise, positive, refuse, refuse_if_mostly_malformed, units
 
 __all__ = ["COMPACT_URL", "DETAILED_URL", "DhanListings", "listings"]
@@ -43,7 +43,7 @@ _COMPACT: Final = (
 """The same in the compact layout, in the same order; it has no ISIN and no underlying."""
 _FREEZE: Final = "SM_FREEZE_QTY"
 """Newer and undocumented; used where it is there."""
-_SHAPE: Final = (
+_COMMON: Final = (
     "UNDERLYING_SYMBOL", "INSTRUMENT", "UNDERLYING_SECURITY_ID", "LOT_SIZE", "TICK_SIZE", _FREEZE, "SM_EXPIRY_DATE",
     "OPTION_TYPE",
 )  # fmt: skip
@@ -93,6 +93,7 @@ class DhanListings:
         return Listings(
             broker="dhan",
             rows=reader.rows,
+            contracts=list(reader.contracts.values()),
             published=published,
             files=names,
             read=reader.seen,
@@ -109,16 +110,15 @@ def listings() -> ListingSource:
 @attrs.frozen
 class _Table:
     path: Path
-    columns: int
     compact: bool
     pick: Callable[[list[str]], tuple[str, ...]]
     """All columns of the layout."""
     contract: Callable[[list[str]], tuple[str, ...]]
     """Id and strike of a derivative: what tells it from its neighbours."""
-    shape: Callable[[list[str]], tuple[str, ...]]
+    common: Callable[[list[str]], tuple[str, ...]]
     """What it has in common with them."""
-    rows: Iterator[tuple[tuple[str, str], list[str]]]
-    """Exchange and segment of every row, and its columns: none where the segment is not carried."""
+    rows: _Rows
+    """Exchange and segment of every row, and its columns: none where it is not carried, or has too few or many."""
 
 
 def _open(path: Path) -> _Table:
@@ -134,68 +134,75 @@ def _open(path: Path) -> _Table:
         raise ConfigurationError(f"{path}: not Dhan's instrument file but {what_it_is(body)}; get {DETAILED_URL}")
     if missing:
         raise ConfigurationError(f"{path}: the columns {', '.join(missing)} are missing; download it again")
-    # What a layout lacks is read from one more, empty, column that each row is given.
-    at = dict.fromkeys(_DETAILED, len(header)) | dict(zip(_DETAILED, map(header.index, layout), strict=False))
-    at[_FREEZE] = header.index(_FREEZE) if _FREEZE in header else len(header)
+    at = dict(zip(_DETAILED, map(header.index, layout), strict=False))
+    if _FREEZE in header:
+        at[_FREEZE] = header.index(_FREEZE)
+    form = _Form(delimiter, columns=len(header), used=max(at.values()) + 1, place=(at["EXCH_ID"], at["SEGMENT"]))
 
     def columns(*names: str) -> Callable[[list[str]], tuple[str, ...]]:
-        return itemgetter(*(at[name] for name in names))
+        # What a layout lacks is read from the empty column that stands after the last one used.
+        return itemgetter(*(at.get(name, form.used) for name in names))
 
-    place = at[_DETAILED[0]], at[_DETAILED[1]]
-    plain = b'"' not in body
     return _Table(
         path=path,
-        columns=len(header),
         compact=compact,
         pick=columns(*_DETAILED, _FREEZE),
         contract=columns("SECURITY_ID", "STRIKE_PRICE"),
-        shape=columns(*_SHAPE),
-        rows=_split(text, delimiter, place) if plain else _parsed(text, delimiter, place),
+        common=columns(*_COMMON),
+        rows=_parsed(text, form) if b'"' in body else _split(text, form),
     )
 
 
-def _split(lines: Iterable[str], delimiter: str, at: tuple[int, int]) -> Iterator[tuple[tuple[str, str], list[str]]]:
-    """Do what csv.reader does where nothing is quoted, and no more of it than is needed, in half the time."""
-    exchange, segment = at
-    upto = max(at) + 1
-    for line in lines:
-        head = line.split(delimiter, upto)
-        if len(head) <= upto:
-            if line != "\n":
+@attrs.frozen
+class _Form:
+    delimiter: str
+    columns: int
+    used: int
+    """How many columns from the left hold all that is read."""
+    place: tuple[int, int]
+    """Where exchange and segment stand."""
+
+
+_Rows = Iterator[tuple[tuple[str, str], list[str]]]
+
+
+def _split(lines: Iterable[str], form: _Form) -> _Rows:
+    """Do what csv.reader does where nothing is quoted, and no more of it than is needed, in a third of the time."""
+    delimiter, used, separators = form.delimiter, form.used, form.columns - 1
+    exchange, segment = form.place
+    last = max(form.place)
+    for ended in lines:
+        line = ended.rstrip("\n")
+        head = line.split(delimiter, last + 1)
+        if len(head) <= last:
+            if line:
                 yield _MISSHAPEN, []
             continue
         where = head[exchange], head[segment]
-        yield where, line.rstrip("\n").split(delimiter) if where in _CARRIED else []
+        row: list[str] = []
+        if where in _CARRIED and line.count(delimiter) == separators:
+            row = line.split(delimiter, used)
+            row[used:] = [""]
+        yield where, row
 
 
-def _parsed(lines: Iterable[str], delimiter: str, at: tuple[int, int]) -> Iterator[tuple[tuple[str, str], list[str]]]:
-    exchange, segment = at
-    for row in csv.reader(lines, delimiter=delimiter):
-        if len(row) > max(at):
+def _parsed(lines: Iterable[str], form: _Form) -> _Rows:
+    exchange, segment = form.place
+    for row in csv.reader(lines, delimiter=form.delimiter):
+        if len(row) == form.columns:
+            row[form.used :] = [""]
             yield (row[exchange], row[segment]), row
+        elif len(row) > max(form.place):
+            yield (row[exchange], row[segment]), []
         elif row:
             yield _MISSHAPEN, []
 
 
 def _tickers(table: _Table) -> Iterator[tuple[tuple[str, ...], str]]:
     for where, row in table.rows:
-        if where in _CASH and len(row) == table.columns:
-            row.append("")
+        if where in _CASH and row:
             fields = table.pick(row)
             yield fields[:3], fields[13]
-
-
-@attrs.frozen
-class _Shape:
-    """What all strikes of one expiry have in common."""
-
-    kind: InstrumentKind
-    symbol: str
-    lot_size: int
-    tick_size: Decimal
-    freeze_quantity: int | None
-    expiry: date
-    right: OptionRight | None
 
 
 class _Reader:
@@ -207,7 +214,7 @@ class _Reader:
         self.skipped: Counter[str] = Counter()
         self.underlying_ids: dict[tuple[Exchange, str], BrokerKey] = {}
         self._tickers = tickers
-        self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self.contracts: dict[tuple[str, ...], Contracts] = {}
 
     def read(self, table: _Table) -> None:
         readers: dict[tuple[str, str], Callable[[list[str]], None]] = {}
@@ -215,16 +222,14 @@ class _Reader:
             readers |= {where: partial(read, table, *names) for where, names in kinds.items()}
         places: Counter[tuple[str, str]] = Counter()
         malformed = 0
-        columns = table.columns
         try:
             for where, row in table.rows:
                 places[where] += 1
                 if where not in readers:
                     continue
                 try:
-                    if len(row) != columns:
+                    if not row:
                         refuse("number of columns")
-                    row.append("")
                     readers[where](row)
                 except Malformed as exc:
                     self.skipped[f"malformed: {exc}"] += 1
@@ -233,53 +238,45 @@ class _Reader:
             raise ConfigurationError(f"{table.path}: not readable as CSV ({exc}); download it again") from exc
         if not places:
             raise ConfigurationError(f"{table.path}: a header and no rows; download it again")
+        malformed += self._count(places)
+        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=places.total())
+
+    def _count(self, places: Mapping[tuple[str, str], int]) -> int:
+        """Note how many rows each segment has; return how many rows name none."""
+        nowhere = 0
         for where, count in places.items():
             self.seen[" ".join(where)] += count
-            if where in readers:
+            if where in _CARRIED:
                 continue
             if _is_place(where):
                 self.skipped[f"segment not carried: {' '.join(where)}"] += count
             else:
                 self.skipped["malformed: segment"] += count
-                malformed += count
-        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=places.total())
+                nowhere += count
+        return nowhere
 
     def _derivative(self, table: _Table, segment: str, exchange: Exchange, row: list[str]) -> None:
-        native, strike = table.contract(row)
-        common = table.shape(row)
+        native, price = table.contract(row)
+        common = table.common(row)
         if table.compact:
             # Only the contract's name says what it is on, and that may hold a hyphen itself (BAJAJ-AUTO).
             named = _CONTRACT.fullmatch(common[0])
             common = (named["underlying"] if named else "", *common[1:])
         if not native.isdigit():
             raise Malformed("security id")
-        shape = self._shapes.get(common)
-        if shape is None:
+        key = (segment, *common)
+        bulk = self.contracts.get(key)
+        if bulk is None:
             if _TEST in common[0]:
                 self.skipped["test symbol"] += 1
                 return
-            shape = self._shapes[common] = _shape(common)
+            bulk = _contracts(segment, exchange, common)
+        strike = "" if bulk.right is None else strike_text(positive(price, "strike"))
+        if not bulk.native_ids:
+            self.contracts[key] = bulk
             self._note_underlying(segment, exchange, common)
-        self.rows.append(
-            Listing(
-                _NAME,
-                segment,
-                native,
-                native,
-                exchange,
-                shape.kind,
-                shape.symbol,
-                "",
-                None,
-                None,
-                shape.lot_size,
-                shape.tick_size,
-                shape.freeze_quantity,
-                shape.expiry,
-                None if shape.right is None else positive(strike, "strike"),
-                shape.right,
-            )
-        )
+        bulk.strikes.append(strike)
+        bulk.native_ids.append(native)
 
     def _note_underlying(self, segment: str, exchange: Exchange, common: tuple[str, ...]) -> None:
         symbol, instrument, underlying_id = common[:3]
@@ -336,21 +333,27 @@ class _Reader:
         )  # fmt: skip
 
 
-def _shape(common: tuple[str, ...]) -> _Shape:
+def _contracts(segment: str, exchange: Exchange, common: tuple[str, ...]) -> Contracts:
+    """Read what all strikes of one expiry have in common."""
     symbol, instrument, _, lot, tick, freeze, expiry, side = common
     if symbol in _NOTHING:
         raise Malformed("underlying symbol")
     right = _RIGHTS.get(side)
     if not instrument.startswith("FUT" if right is None else "OPT"):
         raise Malformed("option type")
-    return _Shape(
-        InstrumentKind.FUTURE if right is None else InstrumentKind.OPTION,
+    ids: list[str] = []
+    return Contracts(
+        _NAME,
+        segment,
+        exchange,
         symbol,
+        day(expiry),
+        right,
         units(lot),
         paise(tick),
         None if freeze in _NOTHING else units(freeze, "freeze quantity"),
-        day(expiry),
-        right,
+        native_ids=ids,
+        tokens=cast("list[str | None]", ids),  # Dhan's ids are the exchange's numbers
     )
 
 
