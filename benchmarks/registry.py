@@ -29,12 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hybridbroker.brokers.dhan.instruments import DhanListings
-from hybridbroker.brokers.upstox.instruments import UpstoxListings
 from hybridbroker.domain.instrument import Exchange
-from hybridbroker.instruments import store
-from hybridbroker.instruments.build import nothing_to_collect
-from hybridbroker.instruments.join import join
 from hybridbroker.instruments.registry import InstrumentRegistry
 from hybridbroker.instruments.rows import unpack
 
@@ -85,6 +80,12 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def cold(upstox: str, dhan: str, database: str) -> dict[str, float]:
     """Read, join and write, as ``hybridbroker instruments build`` does."""
+    from hybridbroker.brokers.dhan.instruments import DhanListings
+    from hybridbroker.brokers.upstox.instruments import UpstoxListings
+    from hybridbroker.instruments.build import nothing_to_collect
+    from hybridbroker.instruments.join import join
+    from hybridbroker.instruments.writer import write
+
     began = time.perf_counter()
     readers = [partial(UpstoxListings().read, [Path(upstox)]), partial(DhanListings().read, [Path(dhan)])]
     with nothing_to_collect():
@@ -92,7 +93,7 @@ def cold(upstox: str, dhan: str, database: str) -> dict[str, float]:
         read = time.perf_counter()
         outcome = join(masters)
         joined = time.perf_counter()
-        store.write(Path(database), outcome, masters, built_at=None)
+        write(Path(database), outcome, masters, built_at=None)
     done = time.perf_counter()
     rows = sum(sum(master.read.values()) for master in masters)
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from master_files import Row, dhan_contract, dhan_share, registry, upstox_contract, upstox_share
 
-from hybridbroker.instruments import store
+from hybridbroker.instruments import writer
 from hybridbroker.instruments.changes import Change, ChangeKind
 from hybridbroker.instruments.join import join
 from hybridbroker.instruments.registry import InstrumentRegistry
@@ -99,7 +99,7 @@ def test_same_build_has_no_changes(tmp_path: Path) -> None:
 def test_files_and_memory_compare_alike(tmp_path: Path, in_memory: bool) -> None:
     new = InstrumentRegistry.builtin()
     if not in_memory:
-        store.write(tmp_path / "old.sqlite", join([]), [], built_at=None)
+        writer.write(tmp_path / "old.sqlite", join([]), [], built_at=None)
     old = InstrumentRegistry.from_listings([]) if in_memory else InstrumentRegistry.open(tmp_path / "old.sqlite")
 
     told = new.changes_since(old)

@@ -14,7 +14,7 @@ from hybridbroker.domain.instrument import Exchange, Instrument, InstrumentKind,
 from hybridbroker.instruments.identity import instrument_id, is_isin, kind_from_isin, strike_text
 from hybridbroker.instruments.listings import Listing
 from hybridbroker.instruments.rows import unpack
-from hybridbroker.instruments.store import _cash_terms, _contract_terms
+from hybridbroker.instruments.writer import _cash_terms, _contract_terms
 
 DAY = date(2026, 11, 24)
 

@@ -292,7 +292,7 @@ async def test_load_opens_todays_build_from_the_named_cache(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HYBRIDBROKER_CACHE", str(tmp_path / "elsewhere"))
-    monkeypatch.setattr("hybridbroker.instruments.registry.installed_sources", lambda: world.sources)
+    monkeypatch.setattr("hybridbroker.instruments.refresh.installed_sources", lambda: world.sources)
 
     market = await InstrumentRegistry.load(clock=world.clock)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hybridbroker.errors import ConfigurationError
-from hybridbroker.instruments import store
+from hybridbroker.instruments import store, writer
 from hybridbroker.instruments.builtin import builtin_masters
 from hybridbroker.instruments.join import join
 from hybridbroker.instruments.registry import InstrumentRegistry
@@ -20,7 +20,7 @@ NOW = datetime(2026, 9, 15, 3, 0, tzinfo=UTC)
 
 
 def build(path: Path) -> Path:
-    store.write(path, join(MASTERS), MASTERS, built_at=NOW)
+    writer.write(path, join(MASTERS), MASTERS, built_at=NOW)
     return path
 
 
@@ -43,7 +43,7 @@ def test_nothing_is_left_beside_the_file(tmp_path: Path) -> None:
 def test_reader_of_the_old_file_keeps_reading_it(tmp_path: Path) -> None:
     market = InstrumentRegistry.open(build(tmp_path / "today.sqlite"))
 
-    store.write(tmp_path / "today.sqlite", join([]), [], built_at=NOW)
+    writer.write(tmp_path / "today.sqlite", join([]), [], built_at=NOW)
 
     assert market["NSE:TCS"].symbol == "TCS"
     assert len(InstrumentRegistry.open(tmp_path / "today.sqlite")) == 0
@@ -52,7 +52,7 @@ def test_reader_of_the_old_file_keeps_reading_it(tmp_path: Path) -> None:
 def test_failed_build_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = build(tmp_path / "today.sqlite")
     before = path.read_bytes()
-    monkeypatch.setattr(store, "_TABLES", "CREATE TABLE nonsense (")
+    monkeypatch.setattr(writer, "_TABLES", "CREATE TABLE nonsense (")
 
     with pytest.raises(ConfigurationError, match=r"today\.sqlite: cannot be written"):
         build(path)

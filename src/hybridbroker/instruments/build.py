@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hybridbroker.instruments import store
 from hybridbroker.instruments.join import join
 from hybridbroker.instruments.listings import Listings
+from hybridbroker.instruments.writer import write
 
 __all__ = ["build", "nothing_to_collect"]
 
@@ -34,7 +34,7 @@ def build(
         masters = [read() for read in readers]
         if check is not None:
             check(masters)
-        store.write(path, join(masters), masters, built_at=built_at, extra=extra)
+        write(path, join(masters), masters, built_at=built_at, extra=extra)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
@@ -29,15 +29,15 @@ from hybridbroker.errors import (
     InstrumentUnmapped,
 )
 from hybridbroker.instruments import store
-from hybridbroker.instruments.builtin import builtin_masters
-from hybridbroker.instruments.changes import Changes, changes_between
 from hybridbroker.instruments.identity import instrument_id, strike_text
-from hybridbroker.instruments.join import join
-from hybridbroker.instruments.listings import Listings, Progress
-from hybridbroker.instruments.refresh import cache_folder, installed_sources, todays_build
-from hybridbroker.instruments.report import Coverage
 from hybridbroker.instruments.rows import unpack, unpack_key
 from hybridbroker.instruments.search import SearchText
+
+# What only building and reporting need is imported where it is used: a running bot opens and looks up.
+if TYPE_CHECKING:
+    from hybridbroker.instruments.changes import Changes
+    from hybridbroker.instruments.listings import Listings, Progress
+    from hybridbroker.instruments.report import Coverage
 
 __all__ = ["InstrumentRegistry", "KnownConflict", "MasterInfo"]
 
@@ -117,6 +117,8 @@ class InstrumentRegistry:
         Raises:
             HybridBrokerError: There is no earlier build, and none could be made.
         """
+        from hybridbroker.instruments.refresh import cache_folder, installed_sources, todays_build
+
         place = folder or cache_folder()
         build = await todays_build(place, installed_sources(), clock=clock or SystemClock(), progress=progress)
         return cls.open(build)
@@ -124,13 +126,18 @@ class InstrumentRegistry:
     @classmethod
     def from_listings(cls, masters: Sequence[Listings], *, built_at: datetime | None = None) -> Self:
         """Join masters into a registry that lives in memory."""
+        from hybridbroker.instruments.join import join
+        from hybridbroker.instruments.writer import fill
+
         connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        store.fill(connection, join(masters), masters, built_at=built_at)
+        fill(connection, join(masters), masters, built_at=built_at)
         return cls(connection)
 
     @classmethod
     def builtin(cls) -> Self:
         """Return six well-known NSE shares and the Nifty 50, for which no file is needed."""
+        from hybridbroker.instruments.builtin import builtin_masters
+
         return cls.from_listings(builtin_masters())
 
     def close(self) -> None:
@@ -309,10 +316,14 @@ class InstrumentRegistry:
 
     def coverage(self) -> Coverage:
         """Return how much of the masters became instruments, and why the rest did not."""
+        from hybridbroker.instruments.report import Coverage
+
         return Coverage.from_json(self._meta("coverage"))
 
     def changes_since(self, other: InstrumentRegistry) -> Changes:
         """Return what is different here from ``other``, an earlier build."""
+        from hybridbroker.instruments.changes import changes_between
+
         return changes_between(other._image(), self._image())
 
     @cached_property

@@ -11,10 +11,12 @@ import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from itertools import islice, product
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hybridbroker.domain.instrument import Exchange, InstrumentKind
-from hybridbroker.instruments.listings import Listing
+
+if TYPE_CHECKING:
+    from hybridbroker.instruments.listings import Listing
 
 __all__ = ["SearchText", "search_text"]
 

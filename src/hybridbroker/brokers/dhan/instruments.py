@@ -52,7 +52,6 @@ _NAME: Final = "dhan"
 _CASH: Final = {("NSE", "E"): ("NSE_EQ", Exchange.NSE), ("BSE", "E"): ("BSE_EQ", Exchange.BSE)}
 _DERIVATIVES: Final = {("NSE", "D"): ("NSE_FNO", Exchange.NSE), ("BSE", "D"): ("BSE_FNO", Exchange.BSE)}
 _INDICES: Final = {("NSE", "I"): ("IDX_I", Exchange.NSE), ("BSE", "I"): ("IDX_I", Exchange.BSE)}
-_CARRIED: Final = _CASH.keys() | _DERIVATIVES.keys() | _INDICES.keys()
 _RIGHTS: Final = {"CE": OptionRight.CALL, "PE": OptionRight.PUT}
 _KINDS: Final = {"ES": InstrumentKind.EQUITY, "ETF": InstrumentKind.ETF} | dict.fromkeys(
     ("CB", "DBT", "DEB", "GB", "PTC", "TB"), InstrumentKind.DEBT
@@ -117,8 +116,7 @@ class _Table:
     """Id and strike of a derivative: what tells it from its neighbours."""
     common: Callable[[list[str]], tuple[str, ...]]
     """What it has in common with them."""
-    rows: _Rows
-    """Exchange and segment of every row, and its columns: none where it is not carried, or has too few or many."""
+    rows: Callable[[_Places], _Rows]
 
 
 def _open(path: Path) -> _Table:
@@ -149,7 +147,7 @@ def _open(path: Path) -> _Table:
         pick=columns(*_DETAILED, _FREEZE),
         contract=columns("SECURITY_ID", "STRIKE_PRICE"),
         common=columns(*_COMMON),
-        rows=_parsed(text, form) if b'"' in body else _split(text, form),
+        rows=partial(_parsed if b'"' in body else _split, text, form),
     )
 
 
@@ -163,10 +161,27 @@ class _Form:
     """Where exchange and segment stand."""
 
 
-_Rows = Iterator[tuple[tuple[str, str], list[str]]]
+@attrs.define(eq=False)
+class _Place:
+    """One exchange and segment: how many rows it has, and what reads them where it is carried."""
+
+    read: Callable[[list[str]], None] | None = None
+    count: int = 0
 
 
-def _split(lines: Iterable[str], form: _Form) -> _Rows:
+class _Places(dict[tuple[str, str], _Place]):
+    """The places of a table; one that nobody named is not carried."""
+
+    def __missing__(self, where: tuple[str, str]) -> _Place:
+        place = self[where] = _Place()
+        return place
+
+
+_Rows = Iterator[tuple[_Place, list[str]]]
+"""Every row of a carried place, with its columns: none where they are too few or too many."""
+
+
+def _split(lines: Iterable[str], form: _Form, places: _Places) -> _Rows:
     """Do what csv.reader does where nothing is quoted, and no more of it than is needed, in a third of the time."""
     delimiter, used, separators = form.delimiter, form.used, form.columns - 1
     exchange, segment = form.place
@@ -174,35 +189,45 @@ def _split(lines: Iterable[str], form: _Form) -> _Rows:
     for ended in lines:
         line = ended.rstrip("\n")
         head = line.split(delimiter, last + 1)
-        if len(head) <= last:
-            if line:
-                yield _MISSHAPEN, []
-            continue
-        where = head[exchange], head[segment]
-        row: list[str] = []
-        if where in _CARRIED and line.count(delimiter) == separators:
-            row = line.split(delimiter, used)
-            row[used:] = [""]
-        yield where, row
+        if len(head) > last:
+            place = places[head[exchange], head[segment]]
+            place.count += 1
+            if place.read is not None:
+                row: list[str] = []
+                if line.count(delimiter) == separators:
+                    row = line.split(delimiter, used)
+                    row[used:] = [""]
+                yield place, row
+        elif line:
+            places[_MISSHAPEN].count += 1
 
 
-def _parsed(lines: Iterable[str], form: _Form) -> _Rows:
+def _parsed(lines: Iterable[str], form: _Form, places: _Places) -> _Rows:
     exchange, segment = form.place
     for row in csv.reader(lines, delimiter=form.delimiter):
-        if len(row) == form.columns:
-            row[form.used :] = [""]
-            yield (row[exchange], row[segment]), row
-        elif len(row) > max(form.place):
-            yield (row[exchange], row[segment]), []
+        if len(row) > max(form.place):
+            place = places[row[exchange], row[segment]]
+            place.count += 1
+            if place.read is not None:
+                whole = len(row) == form.columns
+                row[form.used :] = [""]
+                yield place, row if whole else []
         elif row:
-            yield _MISSHAPEN, []
+            places[_MISSHAPEN].count += 1
 
 
-def _tickers(table: _Table) -> Iterator[tuple[tuple[str, ...], str]]:
-    for where, row in table.rows:
-        if where in _CASH and row:
-            fields = table.pick(row)
-            yield fields[:3], fields[13]
+def _tickers(table: _Table) -> Mapping[tuple[str, ...], str]:
+    """Return the tickers of a compact table's cash rows, by exchange, segment and id."""
+    found: dict[tuple[str, ...], str] = {}
+
+    def note(row: list[str]) -> None:
+        fields = table.pick(row)
+        found[fields[:3]] = fields[13]
+
+    for place, row in table.rows(_Places({where: _Place(note) for where in _CASH})):
+        if row and place.read is not None:
+            place.read(row)
+    return found
 
 
 class _Reader:
@@ -217,42 +242,40 @@ class _Reader:
         self.contracts: dict[tuple[str, ...], Contracts] = {}
 
     def read(self, table: _Table) -> None:
-        readers: dict[tuple[str, str], Callable[[list[str]], None]] = {}
+        places = _Places()
         for kinds, read in ((_CASH, self._cash), (_DERIVATIVES, self._derivative), (_INDICES, self._index)):
-            readers |= {where: partial(read, table, *names) for where, names in kinds.items()}
-        places: Counter[tuple[str, str]] = Counter()
+            places.update({where: _Place(partial(read, table, *names)) for where, names in kinds.items()})
         malformed = 0
         try:
-            for where, row in table.rows:
-                places[where] += 1
-                if where not in readers:
-                    continue
+            for place, row in table.rows(places):
                 try:
-                    if not row:
+                    if not row or place.read is None:
                         refuse("number of columns")
-                    readers[where](row)
+                    place.read(row)
                 except Malformed as exc:
                     self.skipped[f"malformed: {exc}"] += 1
                     malformed += 1
         except csv.Error as exc:
             raise ConfigurationError(f"{table.path}: not readable as CSV ({exc}); download it again") from exc
-        if not places:
+        total = sum(place.count for place in places.values())
+        if not total:
             raise ConfigurationError(f"{table.path}: a header and no rows; download it again")
         malformed += self._count(places)
-        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=places.total())
+        refuse_if_mostly_malformed(str(table.path), malformed=malformed, total=total)
 
-    def _count(self, places: Mapping[tuple[str, str], int]) -> int:
-        """Note how many rows each segment has; return how many rows name none."""
+    def _count(self, places: _Places) -> int:
+        """Note how many rows each place has; return how many rows name none."""
         nowhere = 0
-        for where, count in places.items():
-            self.seen[" ".join(where)] += count
-            if where in _CARRIED:
+        for where, place in places.items():
+            if place.count:
+                self.seen[" ".join(where)] += place.count
+            if place.read is not None:
                 continue
             if _is_place(where):
-                self.skipped[f"segment not carried: {' '.join(where)}"] += count
+                self.skipped[f"segment not carried: {' '.join(where)}"] += place.count
             else:
-                self.skipped["malformed: segment"] += count
-                nowhere += count
+                self.skipped["malformed: segment"] += place.count
+                nowhere += place.count
         return nowhere
 
     def _derivative(self, table: _Table, segment: str, exchange: Exchange, row: list[str]) -> None:

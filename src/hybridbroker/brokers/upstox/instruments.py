@@ -115,26 +115,33 @@ class _Reader:
         self.skipped: Counter[str] = Counter()
 
     def read(self, path: Path) -> None:
-        malformed = carried = 0
+        readers = dict.fromkeys(_CASH, self._cash) | dict.fromkeys(_DERIVATIVES, self._derivative)
+        readers |= dict.fromkeys(_INDEX, self._index)
+        seen: Counter[str] = Counter()
+        malformed = 0
         for segment, row in _decode(path):
-            self.seen[segment] += 1
+            seen[segment] += 1
+            read = readers.get(segment)
+            if read is None:
+                continue
             try:
-                if segment in _DERIVATIVES:
-                    self._derivative(row, segment)
-                elif segment in _CASH:
-                    self.rows.append(_cash(row, segment))
-                elif segment in _INDEX:
-                    self.rows.append(_index(row, segment))
-                else:
-                    self.skipped[f"segment not carried: {segment}"] += 1
-                    continue
+                read(row, segment)
             except Malformed as exc:
                 self.skipped[f"malformed: {exc}"] += 1
                 malformed += 1
-            carried += 1
-        if not any("_" in segment for segment in self.seen):
+        if not any("_" in segment for segment in seen):
             raise ConfigurationError(f"{path}: JSON, but no row names a segment; is it Upstox's instrument file?")
+        for segment in seen.keys() - readers.keys():
+            self.skipped[f"segment not carried: {segment}"] += seen[segment]
+        carried = sum(seen[segment] for segment in readers)
         refuse_if_mostly_malformed(str(path), malformed=malformed, total=carried)
+        self.seen += seen
+
+    def _cash(self, row: _Row, segment: str) -> None:
+        self.rows.append(_cash(row, segment))
+
+    def _index(self, row: _Row, segment: str) -> None:
+        self.rows.append(_index(row, segment))
 
     def _derivative(self, row: _Row, segment: str) -> None:
         token = _token(row)
