@@ -46,6 +46,8 @@ BARS = {
 FIRST = "NSE:RELIANCE"
 SAMPLE = 2_000
 CHAIN = 160
+CHAINS = 20
+NSE = Exchange.NSE
 
 PANDAS = """
 import json, sys, time, warnings
@@ -111,8 +113,10 @@ def warm(database: str) -> dict[str, float]:
     peak = peak_mb()
     searching, found = timed(lambda: registry.search("relianc"))
     again, _ = timed(lambda: registry.search("relianc"))
-    underlying, expiry = chain_of(CHAIN, registry)
-    chain, options = timed(lambda: registry.chain(underlying, expiry=expiry, exchange=Exchange.NSE))
+    chains = [
+        timed(partial(registry.chain, name, expiry=day, exchange=NSE)) for name, day in chains_of(CHAIN, registry)
+    ]
+    chain = statistics.median(seconds * CHAIN / len(options) for seconds, options in chains)
     names = random.Random(1).sample(  # noqa: S311 - only a sample
         list(registry), min(SAMPLE, len(registry))
     )
@@ -121,19 +125,21 @@ def warm(database: str) -> dict[str, float]:
     seen, _ = timed(lambda: [registry[name] for name in names])
     return {
         "open_ms": seconds * 1e3, "peak_mb": peak, "search_ms": searching * 1e3, "search_again_ms": again * 1e3,
-        "chain_ms": chain * 1e3 * CHAIN / len(options), "first_us": first / len(names) * 1e6,
+        "chain_ms": chain * 1e3, "first_us": first / len(names) * 1e6,
         "seen_us": seen / len(names) * 1e6, "found_first": found[0].id == FIRST,
     }  # fmt: skip
 
 
-def chain_of(size: int, registry: InstrumentRegistry) -> tuple[str, date]:
-    """Return underlying and expiry of the NSE chain whose length is nearest to ``size``."""
+def chains_of(size: int, registry: InstrumentRegistry) -> list[tuple[str, date]]:
+    """Return underlying and expiry of the NSE chains whose lengths are nearest to ``size``."""
     query = "SELECT count(*) FROM instrument WHERE id > ? AND id < ?"
-    chains = registry._rows("SELECT underlying, day FROM expiry WHERE kind = 'option' AND exchange = 'NSE'")  # noqa: SLF001
-    prefixes = [(underlying, day, f"NSE:{underlying}:{day}") for underlying, day in chains]
-    lengths = [(abs(size - registry._rows(query, f"{at}:", f"{at};")[0][0]), *where) for *where, at in prefixes]  # noqa: SLF001
-    _, underlying, day = min(lengths)
-    return underlying, date.fromisoformat(day)
+    found = registry._rows("SELECT underlying, day FROM expiry WHERE kind = 'option' AND exchange = 'NSE'")  # noqa: SLF001
+    sized = []
+    for underlying, day in found:
+        prefix = f"NSE:{underlying}:{day}"
+        ((count,),) = registry._rows(query, f"{prefix}:", f"{prefix};")  # noqa: SLF001 - its insides
+        sized.append((abs(size - count), underlying, day))
+    return [(underlying, date.fromisoformat(day)) for _, underlying, day in sorted(sized)[:CHAINS]]
 
 
 def models(pickled: str) -> dict[str, float]:
@@ -222,7 +228,8 @@ def report(figures: dict[str, Any]) -> None:
     garbage = f"{listed['collect_ms']:.0f} ms for each full garbage collection"
     print(f"        models {listed['open_ms']:7.0f} ms, {listed['peak_mb'] - bare:.0f} MB, {garbage}")
     print(f"look-up ours   {warmed['first_us']:7.2f} us first, {warmed['seen_us']:.2f} us again")
-    print(f"chain   ours   {warmed['chain_ms']:7.2f} ms per {CHAIN}; models, scanned: {listed['chain_ms']:.1f} ms")
+    print(f"chain   ours   {warmed['chain_ms']:7.2f} ms per {CHAIN}, not met before;", end=" ")
+    print(f"models, scanned: {listed['chain_ms']:.1f} ms")
     print(f"search  ours   {warmed['search_ms']:7.2f} ms, then {warmed['search_again_ms']:.2f};", end=" ")
     print(f"models, scanned and unranked: {listed['search_ms']:.1f} ms")
     for name, figure in verdicts(figures).items():

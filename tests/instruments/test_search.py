@@ -71,6 +71,10 @@ def test_contracts_come_soonest_first(market: InstrumentRegistry) -> None:
     ]
 
 
+def test_bonds_come_after_everything_else(market: InstrumentRegistry) -> None:
+    assert [each.id for each in market.search("reliance")][-1] == "NSE:749RJ35"
+
+
 def test_search_gives_at_most_what_was_asked_for(market: InstrumentRegistry) -> None:
     assert len(market.search("reliance", limit=2)) == 2
 
@@ -82,7 +86,9 @@ def test_search_without_a_hit_is_empty(market: InstrumentRegistry, query: str) -
 
 @given(st.text(max_size=40))
 def test_no_query_breaks_the_search(query: str) -> None:
-    assert isinstance(SearchText("\nALPHA\tALPHA LTD\tNSE:ALPHA\n", "\nALPHA\nLTD\n").find(query, limit=3), list)
+    texts = {"names": "\nALPHA\tALPHA LTD\tNSE:ALPHA\n", "debt": "\n", "vocabulary": "\nALPHA\nLTD\n"}
+
+    assert isinstance(SearchText(texts.__getitem__).find(query, limit=3), list)
 
 
 def test_quarantined_papers_are_not_found(tmp_path: Path) -> None:

@@ -381,9 +381,9 @@ class InstrumentRegistry:
         return json.loads(rows[0][0]) if rows else None
 
     def _find(self, name: str) -> Instrument:
-        rows = self._rows("SELECT id, terms FROM instrument WHERE id = ?", name)
+        rows = self._rows("SELECT terms FROM instrument WHERE id = ?", name)
         if rows:
-            return unpack(*rows[0])
+            return unpack(name, rows[0][0])
         self._refuse_contested(name)
         gone = self._rows("SELECT reason FROM left_out WHERE id = ? LIMIT 1", name)
         if gone:
@@ -453,7 +453,7 @@ class InstrumentRegistry:
 
     @cached_property
     def _names(self) -> SearchText:
-        return SearchText(*self._rows("SELECT names, vocabulary FROM search")[0])
+        return SearchText(lambda part: str(self._rows("SELECT text FROM search WHERE part = ?", part)[0][0]))
 
     def _contracts(self, query: str, *, limit: int) -> list[str]:
         asked = _CONTRACT.fullmatch(query.strip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from typing import Final
 
 import attrs
@@ -22,7 +22,7 @@ _OPTION: Final = InstrumentKind.OPTION
 _DERIVATIVES: Final = Segment.DERIVATIVES
 _CONTRACTS: Final = (str(InstrumentKind.OPTION), str(InstrumentKind.FUTURE))
 
-_decimal = lru_cache(maxsize=8_192)(Decimal)
+_decimal = cache(Decimal)
 
 
 @attrs.frozen
@@ -111,13 +111,13 @@ def _fill_paper(made: Instrument, id_: str, text: str) -> None:
         not_there(made, None)
 
 
-@lru_cache(maxsize=4_096)
+@cache
 def _contract_terms(text: str) -> tuple[InstrumentKind, int, Decimal, int | None]:
     kind, lot, tick, freeze = text.split("\t")
     return _KINDS[kind], int(lot), _decimal(tick), int(freeze) if freeze else None
 
 
-@lru_cache(maxsize=4_096)
+@cache
 def _series(head: str) -> tuple[Exchange, str, str, date]:
     exchange, rest = head.split(":", 1)
     symbol, day = rest.rsplit(":", 1)

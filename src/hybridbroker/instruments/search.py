@@ -8,8 +8,9 @@ of how SQLite was compiled. The block's order is the ranking, so that well-known
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
+from functools import cache
 from itertools import islice, product
 from typing import TYPE_CHECKING, Final
 
@@ -33,8 +34,8 @@ _CLOSE: Final = 0.72
 """Share of letters in common from which a word counts as a misspelling of another."""
 
 
-def search_text(instruments: Iterable[Listing], *, derived_on: frozenset[str]) -> tuple[str, str]:
-    """Return the block of names and the vocabulary that `SearchText` reads.
+def search_text(instruments: Iterable[Listing], *, derived_on: frozenset[str]) -> dict[str, str]:
+    """Return the texts that `SearchText` reads, by name.
 
     ``derived_on`` holds the ids that futures or options are on: the most traded, hence ranked first.
     """
@@ -48,38 +49,51 @@ def search_text(instruments: Iterable[Listing], *, derived_on: frozenset[str]) -
             each.id,
         ),
     )
-    lines = [f"{each.symbol}\t{each.name}\t{each.id}".upper() for each in ranked]
+    debt = InstrumentKind.DEBT
     words = {
-        word
-        for each in ranked
-        if each.kind is not InstrumentKind.DEBT
-        for word in _WORD.findall(f"{each.symbol} {each.name}".upper())
+        word for each in ranked if each.kind is not debt for word in _WORD.findall(f"{each.symbol} {each.name}".upper())
     }
-    return "\n".join(("", *lines, "")), "\n".join(("", *sorted(words), ""))
+    return {
+        "names": _lines(_line(each) for each in ranked if each.kind is not debt),
+        "debt": _lines(_line(each) for each in ranked if each.kind is debt),
+        "vocabulary": _lines(sorted(words)),
+    }
+
+
+def _line(listing: Listing) -> str:
+    return "\t".join((listing.symbol.upper(), " ".join(listing.name.upper().split()), listing.id))
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(("", *lines, ""))
 
 
 class SearchText:
-    """The names of every cash paper and index."""
+    """The names of every cash paper and index; ``text`` brings a part of them when it is needed."""
 
-    def __init__(self, block: str, vocabulary: str) -> None:
-        self._block = block
-        self._vocabulary = vocabulary
+    def __init__(self, text: Callable[[str], str]) -> None:
+        self._text = cache(text)
 
     def find(self, query: str, *, limit: int) -> list[str]:
-        """Return ids, best first: that very symbol, what begins so, what contains it, what resembles it."""
+        """Return ids, best first: that very symbol, what begins so, what contains it, what resembles it.
+
+        Bonds come last, whatever they are called.
+        """
         words = _WORD.findall(query.upper())
         if not words:
             return []
-        found = self._containing(words) or sorted(
-            hit for spelt in self._respelt(words) for hit in self._containing(spelt)
-        )
+        found = self._containing(words, "names")
+        if len(found) < limit:
+            found += self._containing(words, "debt")
+        if not found:
+            found = sorted(hit for spelt in self._respelt(words) for hit in self._containing(spelt, "names"))
         return list(dict.fromkeys(name for _, _, name in found))[:limit]
 
-    def _containing(self, words: list[str]) -> list[tuple[int, int, str]]:
+    def _containing(self, words: list[str], part: str) -> list[tuple[int, int, str]]:
         rarest = max(words, key=len)
         phrase = " ".join(words)
         hits: list[tuple[int, int, str]] = []
-        block = self._block
+        block = self._text(part)
         at = block.find(rarest)
         while at >= 0:
             start, end = block.rfind("\n", 0, at) + 1, block.index("\n", at)
@@ -97,13 +111,14 @@ class SearchText:
 
     def _like(self, word: str) -> list[str]:
         # Typing errors rarely hit the first letter, and looking at one letter's words is quick.
-        start = self._vocabulary.find(f"\n{word[0]}")
+        vocabulary = self._text("vocabulary")
+        start = vocabulary.find(f"\n{word[0]}")
         if start < 0:
             return []
-        end = self._vocabulary.find(f"\n{chr(ord(word[0]) + 1)}", start)
-        near = [each for each in self._vocabulary[start:end].split() if abs(len(each) - len(word)) <= 2]  # noqa: PLR2004
+        end = vocabulary.find(f"\n{chr(ord(word[0]) + 1)}", start)
+        near = [each for each in vocabulary[start:end].split() if abs(len(each) - len(word)) <= 2]  # noqa: PLR2004
         close = get_close_matches(word, near, n=3, cutoff=_CLOSE)
-        return [word, *close] if f"\n{word}" in self._vocabulary else close
+        return [word, *close] if f"\n{word}" in vocabulary else close
 
 
 def _closeness(phrase: str, words: list[str], symbol: str, name: str) -> int:

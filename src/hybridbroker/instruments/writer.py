@@ -40,11 +40,12 @@ CREATE TABLE left_out (key TEXT, id TEXT, reason TEXT);
 CREATE TABLE expiry (underlying TEXT, exchange TEXT, kind TEXT, day TEXT,
     PRIMARY KEY (underlying, exchange, kind, day)) WITHOUT ROWID;
 CREATE TABLE underlying (exchange TEXT, symbol TEXT, id TEXT, PRIMARY KEY (exchange, symbol)) WITHOUT ROWID;
-CREATE TABLE search (names TEXT, vocabulary TEXT);
+CREATE TABLE search (part TEXT PRIMARY KEY, text TEXT);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 """
+# The first index holds the terms too: looking up an instrument or a chain then reads nothing else.
 _INDICES: Final = """
-CREATE UNIQUE INDEX by_id ON instrument (id);
+CREATE INDEX by_id ON instrument (id, terms);
 CREATE INDEX cash_by_symbol ON cash (symbol);
 CREATE INDEX cash_by_isin ON cash (isin) WHERE isin IS NOT NULL;
 CREATE INDEX left_out_by_key ON left_out (key);
@@ -110,7 +111,8 @@ def fill(
         **(extra or {}),
     }
     connection.executemany("INSERT INTO meta VALUES (?,?)", ((name, json.dumps(value)) for name, value in meta.items()))
-    connection.execute("INSERT INTO search VALUES (?,?)", search_text(census.papers, derived_on=derived_on))
+    texts = search_text(census.papers, derived_on=derived_on)
+    connection.executemany("INSERT INTO search VALUES (?,?)", texts.items())
     connection.execute("COMMIT")
 
 
