@@ -206,6 +206,16 @@ def test_compact_layout_is_read_alone(tmp_path: Path, row: dict[str, str], id_: 
     assert read.isin is None
 
 
+def test_compact_contract_whose_name_tells_nothing_is_counted(tmp_path: Path) -> None:
+    row = compact(
+        "D", "9", "OPTIDX", "BSXOPT", SEM_EXPIRY_DATE="2026-11-24", SEM_STRIKE_PRICE="1", SEM_OPTION_TYPE="CE"
+    )
+
+    listings = DhanListings().read([write_csv(tmp_path / "compact.csv", [row], columns=COMPACT_COLUMNS)])
+
+    assert (len(listings), dict(listings.skipped)) == (0, {"contract does not name its underlying": 1})
+
+
 def test_compact_file_lends_a_ticker_the_detailed_one_lacks(tmp_path: Path) -> None:
     detailed = write_csv(tmp_path / "detailed.csv", [SHARE | {"UNDERLYING_SYMBOL": ""}])
     short = write_csv(tmp_path / "compact.csv", [compact("E", "111", "EQUITY", "ALPHA")], columns=COMPACT_COLUMNS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from pathlib import Path
 
+import attrs
 import pytest
 from master_files import (
     EXPIRY,
@@ -382,3 +383,52 @@ def test_two_masters_of_one_broker_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="two masters of one broker"):
         join([dhan, dhan])
+
+
+def test_derivatives_one_by_one_join_as_those_in_bulk(tmp_path: Path) -> None:
+    strikes = [(str(9000 + n), "CE", 100.0 * n) for n in range(1, 6)]
+    upstox = read_upstox(tmp_path, *(upstox_contract("ALPHA", *each) for each in strikes))
+    dhan = read_dhan(tmp_path, *(dhan_contract("ALPHA", *each) for each in strikes), dhan_contract("ALPHA", "7", "FUT"))
+
+    singly = [attrs.evolve(master, rows=list(master), contracts=()) for master in (upstox, dhan)]
+
+    assert pairs(join(singly)) == pairs(join([upstox, dhan]))
+    assert len(pairs(join(singly))) == 6
+
+
+def third(*rows: tuple[str, str | None, str | None]) -> Listings:
+    """Return a third broker's listings: native id, token and ISIN of shares called ALPHA."""
+    return Listings(
+        broker="third",
+        rows=[
+            Listing("third", "EQ", native, token, Exchange.NSE, InstrumentKind.EQUITY, "ALPHA", "", isin, "EQ")
+            for native, token, isin in rows
+        ],
+    )
+
+
+@pytest.mark.parametrize(("token", "isin"), [("1", ISIN), (None, ISIN), ("1", None)])
+def test_third_broker_joins_by_whichever_number_it_has(tmp_path: Path, token: str | None, isin: str | None) -> None:
+    masters = [
+        read_upstox(tmp_path, upstox_share("ALPHA", ISIN, "1")),
+        read_dhan(tmp_path, dhan_share("ALPHA", ISIN, "1")),
+        third(("ALPHA-EQ", token, isin)),
+    ]
+
+    assert pairs(join(masters)) == {"NSE:ALPHA": {"upstox": f"NSE_EQ|{ISIN}", "dhan": "1", "third": "ALPHA-EQ"}}
+
+
+def test_third_broker_that_contradicts_two_quarantines_all(tmp_path: Path) -> None:
+    masters = [
+        read_upstox(tmp_path, upstox_share("ALPHA", ISIN, "1")),
+        read_dhan(tmp_path, dhan_share("ALPHA", ISIN, "1")),
+        third(("ALPHA-EQ", "2", ISIN)),
+    ]
+
+    assert pairs(join(masters)) == {}
+
+
+def test_one_key_for_two_papers_of_a_third_broker_is_nobodys(tmp_path: Path) -> None:
+    masters = [read_dhan(tmp_path, dhan_share("ALPHA", ISIN, "1")), third(("ONE", "1", ISIN), ("ONE", "2", OTHER))]
+
+    assert pairs(join(masters)) == {}

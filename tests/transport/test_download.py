@@ -107,7 +107,7 @@ async def test_failed_download_leaves_the_file_that_was_there(tmp_path: Path, an
     (tmp_path / "master.gz").write_bytes(b"yesterday")
 
     async with RawServer(lambda _: answer) as server:
-        with pytest.raises(NetworkError):
+        with pytest.raises(NetworkError, match=r"127\.0\.0\.1"):
             await fetch(server, tmp_path / "master.gz")
 
     assert (tmp_path / "master.gz").read_bytes() == b"yesterday"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from hybridbroker.clock import IST, Clock
-from hybridbroker.errors import ServiceUnavailable, WireFormatError
+from hybridbroker.errors import NetworkError, ServiceUnavailable, WireFormatError
 from hybridbroker.transport.http import HttpClient
 from hybridbroker.transport.policy import Timeouts
 
@@ -71,7 +71,11 @@ async def download(
         base_url=f"{place.scheme}://{place.netloc}", headers={"Accept": "*/*"}, clock=clock, timeouts=_TIMEOUTS
     )
     async with client:
-        reply = await client.get(path, headers=_conditions(known), progress=told)
+        try:
+            reply = await client.get(path, headers=_conditions(known), progress=told)
+        except NetworkError as exc:
+            exc.args = (f"{place.hostname}: {exc}", *exc.args[1:])
+            raise
     if reply.status == HTTPStatus.NOT_MODIFIED and known:
         return Downloaded(path=to, published=_day(known.get("last_modified")), changed=False)
     if reply.status != HTTPStatus.OK:

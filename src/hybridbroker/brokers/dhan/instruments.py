@@ -284,7 +284,10 @@ class _Reader:
         if table.compact:
             # Only the contract's name says what it is on, and that may hold a hyphen itself (BAJAJ-AUTO).
             named = _CONTRACT.fullmatch(common[0])
-            common = (named["underlying"] if named else "", *common[1:])
+            if named is None:
+                self.skipped["contract does not name its underlying"] += 1
+                return
+            common = (named["underlying"], *common[1:])
         if not native.isdigit():
             raise Malformed("security id")
         key = (segment, *common)
