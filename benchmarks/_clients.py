@@ -57,8 +57,9 @@ def ours(port: int) -> None:
 
 
 async def _ours(port: int) -> None:
-    from hybridbroker.brokers.dhan import limits, rest
+    from hybridbroker.brokers.dhan import limits
     from hybridbroker.brokers.dhan.broker import DhanBroker
+    from hybridbroker.brokers.dhan.orders import rest
     from hybridbroker.brokers.dhan.settings import DhanSettings
     from hybridbroker.brokers.upstox.market_data import UpstoxMarketData
     from hybridbroker.brokers.upstox.settings import UpstoxSettings

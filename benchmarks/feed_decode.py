@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hybridbroker.brokers.upstox.feed import FeedDecoder
+from hybridbroker.brokers.upstox.data.feed import FeedDecoder
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.domain.instrument import Exchange, Instrument, InstrumentKind, Segment
 from hybridbroker.domain.market import Tick

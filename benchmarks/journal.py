@@ -26,9 +26,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from hybridbroker.brokers.dhan import rest
 from hybridbroker.brokers.dhan.broker import DhanBroker
 from hybridbroker.brokers.dhan.limits import LIMITS
+from hybridbroker.brokers.dhan.orders import rest
 from hybridbroker.brokers.dhan.settings import DhanSettings
 from hybridbroker.clock import SystemClock
 from hybridbroker.domain.orders import LimitOrder, Side

@@ -14,24 +14,46 @@ from decimal import Decimal
 from enum import Enum, Flag, auto
 from typing import Protocol, Self, runtime_checkable
 
-from hybridbroker.domain.instrument import BrokerKey, Instrument
-from hybridbroker.domain.market import Candles, FeedMode, FeedState, Gap, Interval, MarketEvent, Quote, Tick
-from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
-from hybridbroker.domain.portfolio import Funds, Holding, Position
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import BrokerKey, Exchange, Instrument
+from hybridbroker.domain.market import (
+    Candles,
+    FeedMode,
+    FeedState,
+    Gap,
+    Interval,
+    MarketEvent,
+    MarketStatus,
+    Quote,
+    Tick,
+)
+from hybridbroker.domain.options import OptionChain
+from hybridbroker.domain.orders import Order, OrderRequest, Product, Side, Trade, Validity
+from hybridbroker.domain.portfolio import Funds, Holding, Margin, Position
+from hybridbroker.domain.sliced import Sliced, SlicedOrder
+from hybridbroker.domain.standing import Bracket, BracketOrder, Gtt, GttOrder, LegRole, OcoOrder, Trigger
 
 __all__ = [
+    "BracketOrders",
     "Broker",
     "CandleSource",
     "Capability",
     "FeedHealth",
+    "GttOrders",
     "InstrumentLookup",
+    "KillSwitchControl",
+    "Margins",
     "MarketData",
+    "MarketSchedule",
     "MarketStream",
+    "OptionChains",
     "OrderBook",
     "OrderExecution",
     "Overflow",
     "Portfolio",
+    "PositionConversion",
     "QuoteSource",
+    "SlicedOrders",
     "TickSource",
 ]
 
@@ -55,6 +77,23 @@ class Capability(Flag):
     ORDER_UPDATES = auto()
     LIVE_MONEY = auto()
     """Orders cost real money: such a broker is never chosen by default."""
+    GTT_ORDERS = auto()
+    """`GttOrders` with `GttOrder`."""
+    OCO_ORDERS = auto()
+    """`GttOrders` with `OcoOrder`."""
+    BRACKET_ORDERS = auto()
+    SLICED_ORDERS = auto()
+    MARGINS = auto()
+    KILL_SWITCH = auto()
+    POSITION_CONVERSION = auto()
+    OPTION_CHAINS = auto()
+    MARKET_SCHEDULE = auto()
+    ORDER_BOOK = auto()
+    """`OrderBook` can be read; a sandbox may lack it."""
+    PORTFOLIO = auto()
+    """`Portfolio` can be read."""
+    FILLS = auto()
+    """Orders can trade; a sandbox may match nothing."""
 
 
 class Overflow(Enum):
@@ -301,3 +340,161 @@ class Broker(OrderExecution, OrderBook, Portfolio, Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
+
+
+# Optional abilities. An object that has one says so in ``capabilities``; where the flag is missing the
+# call raises `Unsupported` before any I/O, so that a wrapper can offer all of them.
+
+
+@runtime_checkable
+class GttOrders(Protocol):
+    """Orders that wait at the broker for a price, for up to a year (`GTT_ORDERS`, `OCO_ORDERS`).
+
+    Writes keep the promises of `OrderExecution`: sent at most once, three kinds of answers.
+    """
+
+    async def place_gtt(self, request: GttOrder | OcoOrder) -> Gtt:
+        """Leave one standing order with the broker; errors as `OrderExecution.place_order`."""
+        ...
+
+    async def modify_gtt(
+        self,
+        gtt_id: str,
+        *,
+        quantity: int | None = None,
+        trigger: Trigger | None = None,
+        target: Trigger | None = None,
+        stop: Trigger | None = None,
+    ) -> Gtt:
+        """Change one, None leaves a term as it is: ``trigger`` of a single, ``target`` and ``stop`` of an OCO order.
+
+        A broker that changes one leg a call sends as many as there are legs to change, target
+        first; where a later one fails the error says that the earlier was done.
+        """
+        ...
+
+    async def cancel_gtt(self, gtt_id: str) -> Gtt:
+        """Cancel every leg that is not sent yet; one that has ended is returned unchanged."""
+        ...
+
+    async def gtts(self) -> Sequence[Gtt]:
+        """Return the standing orders the broker shows, ended ones included where it shows them, oldest first."""
+        ...
+
+    async def find_gtt(self, client_order_id: str) -> Gtt | None:
+        """Return the one that carries this id; None where the broker shows none, or keeps no such ids."""
+        ...
+
+
+@runtime_checkable
+class BracketOrders(Protocol):
+    """Entries that bring their own target and stop (`BRACKET_ORDERS`); promises as `GttOrders`."""
+
+    async def place_bracket(self, request: BracketOrder) -> Bracket:
+        """Send an entry with its exits; errors as `OrderExecution.place_order`."""
+        ...
+
+    async def modify_bracket(
+        self,
+        bracket_id: str,
+        *,
+        quantity: int | None = None,
+        price: Decimal | None = None,
+        target_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        trail: Decimal | None = None,
+    ) -> Bracket:
+        """Change what can still be changed: ``quantity`` and ``price`` only before the entry is filled.
+
+        ``trail`` 0 ends the trailing. A broker that changes one leg a call sends as many as are
+        needed, entry, target, stop.
+        """
+        ...
+
+    async def cancel_bracket(self, bracket_id: str, *, leg: LegRole = LegRole.ENTRY) -> Bracket:
+        """Cancel one leg for good; the entry takes what is left of the others with it."""
+        ...
+
+    async def brackets(self) -> Sequence[Bracket]:
+        """Return the bracket orders the broker shows, oldest first."""
+        ...
+
+    async def find_bracket(self, client_order_id: str) -> Bracket | None:
+        """Return the one that carries this id; None where the broker shows none, or keeps no such ids."""
+        ...
+
+
+@runtime_checkable
+class SlicedOrders(Protocol):
+    """Orders above the exchange's freeze quantity, cut by the broker into several (`SLICED_ORDERS`)."""
+
+    async def place_sliced(self, request: SlicedOrder) -> Sliced:
+        """Send one request that becomes several orders; part of them may be refused. Errors as `place_order`."""
+        ...
+
+
+@runtime_checkable
+class Margins(Protocol):
+    """What an order would block (`MARGINS`)."""
+
+    async def margin(self, requests: OrderRequest | Sequence[OrderRequest]) -> Margin:
+        """Return what these orders would block together, by the broker's own calculation; nothing is placed."""
+        ...
+
+
+@runtime_checkable
+class KillSwitchControl(Protocol):
+    """The broker's own switch, which refuses all further orders of the account (`KILL_SWITCH`)."""
+
+    async def activate_kill_switch(self) -> None:
+        """Have the broker refuse orders; errors as `OrderExecution.place_order`.
+
+        Raises:
+            OrderRejected: The broker's conditions are not met, such as no open position.
+        """
+        ...
+
+    async def deactivate_kill_switch(self) -> None:
+        """Have the broker take orders again; some refuse for hours."""
+        ...
+
+    async def kill_switch_active(self) -> bool:
+        """Say whether the broker refuses orders now."""
+        ...
+
+
+@runtime_checkable
+class PositionConversion(Protocol):
+    """Changing how a position of the day is held (`POSITION_CONVERSION`)."""
+
+    async def convert_position(
+        self, instrument: Instrument, *, side: Side, quantity: int, from_product: Product, to_product: Product
+    ) -> None:
+        """Convert ``quantity`` units of the position that ``side`` opened; errors as `OrderExecution.place_order`."""
+        ...
+
+
+@runtime_checkable
+class OptionChains(Protocol):
+    """All strikes of an expiry in one answer (`OPTION_CHAINS`)."""
+
+    async def expiries(self, underlying: Instrument) -> Sequence[date]:
+        """Return the expiries of an underlying's options, nearest first."""
+        ...
+
+    async def option_chain(self, underlying: Instrument, *, expiry: date) -> OptionChain:
+        """Return every strike of one expiry."""
+        ...
+
+
+@runtime_checkable
+class MarketSchedule(Protocol):
+    """What the broker says of sessions to come (`MARKET_SCHEDULE`): for dates the built-in calendar does not cover."""
+
+    async def extend_calendar(self, calendar: TradingCalendar) -> TradingCalendar:
+        """Return ``calendar`` with what the broker knows of closed days and special sessions beyond it."""
+        ...
+
+    async def market_status(self, exchange: Exchange) -> MarketStatus:
+        """Return what an exchange's segments are doing now."""
+        ...

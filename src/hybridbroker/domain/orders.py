@@ -31,7 +31,11 @@ __all__ = [
     "Trade",
     "Validity",
     "make_client_order_id",
+    "optional_rupees",
     "rupees",
+    "to_product",
+    "to_side",
+    "to_validity",
 ]
 
 CLIENT_ORDER_ID_LENGTH = 25
@@ -148,19 +152,23 @@ def _member(kind: type[_Enum], value: _Enum | str) -> _Enum:
         raise InvalidOrder(f"{value!r} is no {kind.__name__.lower()}; there are {known}") from None
 
 
-def _side(value: Side | str) -> Side:
+def to_side(value: Side | str) -> Side:
+    """Read a side; raise `InvalidOrder` for anything else."""
     return _member(Side, value)
 
 
-def _product(value: Product | str) -> Product:
+def to_product(value: Product | str) -> Product:
+    """Read a product; raise `InvalidOrder` for anything else."""
     return _member(Product, value)
 
 
-def _validity(value: Validity | str) -> Validity:
+def to_validity(value: Validity | str) -> Validity:
+    """Read a validity; raise `InvalidOrder` for anything else."""
     return _member(Validity, value)
 
 
-def _optional_rupees(value: Decimal | str | int | None) -> Decimal | None:
+def optional_rupees(value: Decimal | str | int | None) -> Decimal | None:
+    """Read an amount of money exactly where there is one; see `rupees`."""
     return None if value is None else rupees(value)
 
 
@@ -176,15 +184,15 @@ class OrderRequest:
     """
 
     instrument: Instrument
-    side: Side = attrs.field(converter=_side)
+    side: Side = attrs.field(converter=to_side)
     quantity: int = attrs.field(kw_only=True)
     """Units (shares), a multiple of the lot size."""
-    price: Decimal | None = attrs.field(kw_only=True, default=None, converter=_optional_rupees)
+    price: Decimal | None = attrs.field(kw_only=True, default=None, converter=optional_rupees)
     """Limit price, rupees per unit."""
-    trigger_price: Decimal | None = attrs.field(kw_only=True, default=None, converter=_optional_rupees)
+    trigger_price: Decimal | None = attrs.field(kw_only=True, default=None, converter=optional_rupees)
     """Rupees per unit at which a stop order wakes."""
-    product: Product = attrs.field(kw_only=True, default=Product.DELIVERY, converter=_product)
-    validity: Validity = attrs.field(kw_only=True, default=Validity.DAY, converter=_validity)
+    product: Product = attrs.field(kw_only=True, default=Product.DELIVERY, converter=to_product)
+    validity: Validity = attrs.field(kw_only=True, default=Validity.DAY, converter=to_validity)
     client_order_id: str | None = attrs.field(kw_only=True, default=None)
     """The caller's name for the order; made before sending where it is None."""
     after_market: bool = attrs.field(kw_only=True, default=False)

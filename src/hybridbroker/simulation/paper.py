@@ -75,6 +75,9 @@ class PaperBroker:
         | Capability.AFTER_MARKET_ORDERS
         | Capability.IOC
         | Capability.ORDER_UPDATES
+        | Capability.ORDER_BOOK
+        | Capability.PORTFOLIO
+        | Capability.FILLS
     )
 
     def __init__(

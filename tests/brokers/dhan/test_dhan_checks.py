@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from hybridbroker.brokers.dhan.auth import AccessToken
 from hybridbroker.brokers.dhan.checks import _data, _delivery, _judge_address, _segments, _token
-from hybridbroker.brokers.dhan.wire import Profile
+from hybridbroker.brokers.dhan.orders.wire import Profile
 from hybridbroker.plugins import CheckStatus
 
 NOW = datetime(2026, 9, 15, 6, 30, tzinfo=UTC)

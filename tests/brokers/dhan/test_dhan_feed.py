@@ -12,8 +12,8 @@ import pytest
 from dhan_kit import CLIENT, RELIANCE, TOKEN, alert
 from pydantic import SecretStr
 
-from hybridbroker.brokers.dhan import feed
 from hybridbroker.brokers.dhan.auth import AccessToken
+from hybridbroker.brokers.dhan.orders import update_feed as feed
 from hybridbroker.clock import IST
 from hybridbroker.domain.orders import Order, OrderStatus, OrderType, Product, Side, Validity
 from hybridbroker.errors import WireFormatError

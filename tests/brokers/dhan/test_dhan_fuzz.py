@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from hybridbroker.brokers.dhan import feed
 from hybridbroker.brokers.dhan.broker import DhanBroker
+from hybridbroker.brokers.dhan.orders import update_feed as feed
 from hybridbroker.domain.orders import Order
 from hybridbroker.errors import HybridBrokerError, WireFormatError
 

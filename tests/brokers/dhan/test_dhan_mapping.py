@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dhan_kit import OPTION, RELIANCE, order_row
 
-from hybridbroker.brokers.dhan import mapping, wire
+from hybridbroker.brokers.dhan.orders import mapping, wire
 from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import InstrumentKind
 from hybridbroker.domain.orders import Order, OrderStatus, OrderType, Product, Side, Validity

@@ -13,9 +13,10 @@ import respx
 from dhan_kit import API, dhan, limit_order
 from pydantic import SecretStr
 
-from hybridbroker.brokers.dhan import feed, mapping, wire
 from hybridbroker.brokers.dhan.auth import AccessToken
 from hybridbroker.brokers.dhan.broker import DhanBroker
+from hybridbroker.brokers.dhan.orders import mapping, wire
+from hybridbroker.brokers.dhan.orders import update_feed as feed
 from hybridbroker.domain.instrument import InstrumentKind
 from hybridbroker.domain.orders import OrderStatus, OrderType, Side
 from hybridbroker.errors import ConfigurationError, OrderNotFound, OrderRejected, TokenExpired

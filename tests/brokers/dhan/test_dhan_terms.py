@@ -12,9 +12,9 @@ from dhan_kit import CLIENT, OPTION, RELIANCE, Table, limit_order, order_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbroker.brokers.dhan import rest, terms
-from hybridbroker.brokers.dhan.mapping import order_from_wire
-from hybridbroker.brokers.dhan.wire import OrderRow
+from hybridbroker.brokers.dhan.orders import rest, terms
+from hybridbroker.brokers.dhan.orders.mapping import order_from_wire
+from hybridbroker.brokers.dhan.orders.wire import OrderRow
 from hybridbroker.domain.orders import (
     LimitOrder,
     MarketOrder,

@@ -29,7 +29,7 @@ from upstox_kit import (
     trade,
 )
 
-from hybridbroker.brokers.upstox.feed import FeedDecoder
+from hybridbroker.brokers.upstox.data.feed import FeedDecoder
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import IST, from_epoch_ms
 from hybridbroker.domain.instrument import Instrument

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from upstox_kit import CALL, KEYS, NIFTY, RECEIVED_MS, RELIANCE, frame, full, market_info
 
-from hybridbroker.brokers.upstox.feed import FeedDecoder
-from hybridbroker.brokers.upstox.feed_tick import MAX_EPOCH_MS
+from hybridbroker.brokers.upstox.data.feed import FeedDecoder
+from hybridbroker.brokers.upstox.data.feed_tick import MAX_EPOCH_MS
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import to_epoch_ms
 from hybridbroker.domain.market import Tick, TickDetails

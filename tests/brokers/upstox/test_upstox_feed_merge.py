@@ -22,7 +22,7 @@ from upstox_kit import (
     trade,
 )
 
-from hybridbroker.brokers.upstox.feed import FeedDecoder
+from hybridbroker.brokers.upstox.data.feed import FeedDecoder
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Tick

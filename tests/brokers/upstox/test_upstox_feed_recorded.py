@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from upstox_kit import RECEIVED_MS
 
-from hybridbroker.brokers.upstox.feed import FeedDecoder
+from hybridbroker.brokers.upstox.data.feed import FeedDecoder
 from hybridbroker.clock import to_epoch_ms
 from hybridbroker.domain.instrument import Exchange, Instrument, InstrumentKind, Segment
 from hybridbroker.domain.market import Candle, MarketStatus, Tick

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hybridbroker.brokers.upstox import mapping
-from hybridbroker.brokers.upstox.feed import change_mode_frames, hello_frames, subscribe_frames, unsubscribe_frames
+from hybridbroker.brokers.upstox.data import mapping
+from hybridbroker.brokers.upstox.data.feed import change_mode_frames, hello_frames, subscribe_frames, unsubscribe_frames
 from hybridbroker.domain.market import FeedMode
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upstox_kit import NIFTY, RELIANCE
 
-from hybridbroker.brokers.upstox import wire
-from hybridbroker.brokers.upstox.mapping import INTERVALS, candles_from_wire, quote_from_wire, windows
+from hybridbroker.brokers.upstox.data import wire
+from hybridbroker.brokers.upstox.data.mapping import INTERVALS, candles_from_wire, quote_from_wire, windows
 from hybridbroker.clock import IST
 from hybridbroker.domain.market import Depth, DepthLevel, Interval, Quote
 

@@ -59,7 +59,7 @@ def test_opening_it_unconfigured_says_what_to_set(monkeypatch: pytest.MonkeyPatc
 
 def test_a_feed_refuses_the_pure_python_protobuf() -> None:
     code = (
-        "from hybridbroker.brokers.upstox.feed import FeedDecoder\n"
+        "from hybridbroker.brokers.upstox.data.feed import FeedDecoder\n"
         "from hybridbroker.errors import ConfigurationError\n"
         "try:\n    FeedDecoder()\n"
         "except ConfigurationError as exc:\n    raise SystemExit(0 if 'protobuf wheel' in str(exc) else 2)\n"

@@ -20,6 +20,9 @@ CAPABILITIES: Final = (
     | Capability.AFTER_MARKET_ORDERS
     | Capability.IOC
     | Capability.ORDER_UPDATES
+    | Capability.ORDER_BOOK
+    | Capability.PORTFOLIO
+    | Capability.FILLS
     | Capability.LIVE_MONEY
 )
 """What `DhanBroker` can do; stop-market orders are left out because Dhan's are unsafe."""

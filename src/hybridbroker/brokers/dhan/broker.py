@@ -10,22 +10,23 @@ from typing import Final, Self
 
 import attrs
 
-from hybridbroker.brokers.dhan import CAPABILITIES, wire
+from hybridbroker.brokers.dhan import CAPABILITIES
 from hybridbroker.brokers.dhan.auth import AccessToken
-from hybridbroker.brokers.dhan.book import NAME, Book
 from hybridbroker.brokers.dhan.faults import Fault
 from hybridbroker.brokers.dhan.limits import MODIFICATIONS_PER_ORDER
-from hybridbroker.brokers.dhan.mapping import (
+from hybridbroker.brokers.dhan.orders import wire
+from hybridbroker.brokers.dhan.orders.book import NAME, Book
+from hybridbroker.brokers.dhan.orders.mapping import (
     funds_from_wire,
     holding_from_wire,
     order_from_ack,
     position_from_wire,
     status_from_wire,
 )
-from hybridbroker.brokers.dhan.rest import DhanRest
+from hybridbroker.brokers.dhan.orders.rest import DhanRest
+from hybridbroker.brokers.dhan.orders.terms import amended, modification_to_wire, order_to_wire
+from hybridbroker.brokers.dhan.orders.updates import OrderUpdates
 from hybridbroker.brokers.dhan.settings import DhanSettings
-from hybridbroker.brokers.dhan.terms import amended, modification_to_wire, order_to_wire
-from hybridbroker.brokers.dhan.updates import OrderUpdates
 from hybridbroker.clock import Clock
 from hybridbroker.domain.orders import Order, OrderRequest, OrderStatus, Trade, Validity
 from hybridbroker.domain.portfolio import Funds, Holding, Position

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from hybridbroker.brokers.dhan.auth import AccessToken
 from hybridbroker.brokers.dhan.limits import AS_OF
-from hybridbroker.brokers.dhan.rest import DhanRest
+from hybridbroker.brokers.dhan.orders.rest import DhanRest
+from hybridbroker.brokers.dhan.orders.wire import Profile
 from hybridbroker.brokers.dhan.settings import DhanSettings
-from hybridbroker.brokers.dhan.wire import Profile
 from hybridbroker.clock import IST, Clock
 from hybridbroker.errors import AuthenticationError, HybridBrokerError, WireFormatError
 from hybridbroker.plugins import Check, CheckStatus, OpenContext

@@ -14,8 +14,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from hybridbroker.brokers.upstox.auth import AccessToken, SettingsToken
+from hybridbroker.brokers.upstox.data.rest import UpstoxRest
 from hybridbroker.brokers.upstox.limits import AS_OF
-from hybridbroker.brokers.upstox.rest import UpstoxRest
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.clock import IST, Clock
 from hybridbroker.errors import AuthenticationError, HybridBrokerError, WireFormatError

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from hybridbroker.brokers.upstox.wire import ErrorBody
+from hybridbroker.brokers.upstox.data.wire import ErrorBody
 from hybridbroker.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from datetime import date, datetime, time, timedelta
 from typing import Final, Self, TypeVar
 
-from hybridbroker.brokers.upstox import CAPABILITIES, wire
+from hybridbroker.brokers.upstox import CAPABILITIES
 from hybridbroker.brokers.upstox.auth import SettingsToken, TokenSource
+from hybridbroker.brokers.upstox.data import wire
+from hybridbroker.brokers.upstox.data.mapping import INTERVALS, candles_from_wire, quote_from_wire, windows
+from hybridbroker.brokers.upstox.data.rest import UpstoxRest
+from hybridbroker.brokers.upstox.data.stream import Modes, UpstoxStream
 from hybridbroker.brokers.upstox.limits import FEED_LIMITS, check_subscription
-from hybridbroker.brokers.upstox.mapping import INTERVALS, candles_from_wire, quote_from_wire, windows
-from hybridbroker.brokers.upstox.rest import UpstoxRest
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
-from hybridbroker.brokers.upstox.stream import Modes, UpstoxStream
 from hybridbroker.clock import IST, Clock, SystemClock
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Candles, FeedMode, Interval, Quote

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from hybridbroker.brokers.dhan import wire
-from hybridbroker.brokers.dhan.mapping import identifier, order_from_wire, same_terms, trade_from_wire, unlisted
-from hybridbroker.brokers.dhan.rest import DhanRest
+from hybridbroker.brokers.dhan.orders import wire
+from hybridbroker.brokers.dhan.orders.mapping import identifier, order_from_wire, same_terms, trade_from_wire, unlisted
+from hybridbroker.brokers.dhan.orders.rest import DhanRest
 from hybridbroker.clock import IST, Clock
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import Order, Trade

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import attrs
 
-from hybridbroker.brokers.upstox import wire
+from hybridbroker.brokers.upstox.data import wire
 from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import Instrument, InstrumentKind
 from hybridbroker.domain.market import Candles, Depth, DepthLevel, FeedMode, Interval, MarketPhase, Quote

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from hybridbroker.brokers.dhan.mapping import PRODUCT, SIDE, TYPE, VALIDITY
+from hybridbroker.brokers.dhan.orders.mapping import PRODUCT, SIDE, TYPE, VALIDITY
 from hybridbroker.domain.instrument import BrokerKey, Segment
 from hybridbroker.domain.orders import (
     LimitOrder,

@@ -15,9 +15,9 @@ from typing import Final
 import attrs
 import msgspec
 
-from hybridbroker.brokers.dhan import mapping
 from hybridbroker.brokers.dhan.auth import AccessToken
-from hybridbroker.brokers.dhan.wire import OrderAlert
+from hybridbroker.brokers.dhan.orders import mapping
+from hybridbroker.brokers.dhan.orders.wire import OrderAlert
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import Order, OrderStatus, OrderType, Product, Side, Validity
 from hybridbroker.errors import WireFormatError

@@ -17,9 +17,9 @@ import attrs
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError
 
-from hybridbroker.brokers.upstox import mapping
-from hybridbroker.brokers.upstox.feed_merge import LTPC, Layout, Shape, fill, layout_of
-from hybridbroker.brokers.upstox.feed_tick import MAX_EPOCH_MS, FeedTick
+from hybridbroker.brokers.upstox.data import mapping
+from hybridbroker.brokers.upstox.data.feed_merge import LTPC, Layout, Shape, fill, layout_of
+from hybridbroker.brokers.upstox.data.feed_tick import MAX_EPOCH_MS, FeedTick
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import from_epoch_ms
 from hybridbroker.domain.instrument import Instrument

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from hybridbroker.brokers.dhan import wire
+from hybridbroker.brokers.dhan.orders import wire
 from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import Exchange, Instrument, InstrumentKind, Segment
 from hybridbroker.domain.orders import Order, OrderRequest, OrderStatus, OrderType, Product, Side, Trade, Validity

@@ -10,10 +10,10 @@ from typing import Final, Self
 
 import attrs
 
-from hybridbroker.brokers.dhan import feed
 from hybridbroker.brokers.dhan.auth import AccessToken
-from hybridbroker.brokers.dhan.book import Book
-from hybridbroker.brokers.dhan.wire import OrderAlert
+from hybridbroker.brokers.dhan.orders import update_feed as feed
+from hybridbroker.brokers.dhan.orders.book import Book
+from hybridbroker.brokers.dhan.orders.wire import OrderAlert
 from hybridbroker.clock import Clock
 from hybridbroker.domain.market import FeedState, Gap
 from hybridbroker.domain.orders import Order, OrderStatus

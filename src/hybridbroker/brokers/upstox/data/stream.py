@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, Self
 
-from hybridbroker.brokers.upstox.feed import (
+from hybridbroker.brokers.upstox.data.feed import (
     FeedDecoder,
     change_mode_frames,
     hello_frames,
     subscribe_frames,
     unsubscribe_frames,
 )
-from hybridbroker.brokers.upstox.rest import UpstoxRest
+from hybridbroker.brokers.upstox.data.rest import UpstoxRest
 from hybridbroker.clock import Clock, to_epoch_ms
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import FeedMode, FeedState, Gap, MarketEvent, Tick

@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from hybridbroker.brokers.upstox import wire
 from hybridbroker.brokers.upstox.auth import TokenSource
+from hybridbroker.brokers.upstox.data import wire
+from hybridbroker.brokers.upstox.data.mapping import CandleUnit
 from hybridbroker.brokers.upstox.faults import Call, fault
 from hybridbroker.brokers.upstox.limits import LIMITS
-from hybridbroker.brokers.upstox.mapping import CandleUnit
 from hybridbroker.clock import Clock
 from hybridbroker.errors import Unsupported
 from hybridbroker.transport.http import HttpClient, Response, RetryPolicy

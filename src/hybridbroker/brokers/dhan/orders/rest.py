@@ -20,10 +20,10 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from hybridbroker.brokers.dhan import wire
 from hybridbroker.brokers.dhan.auth import AccessToken
 from hybridbroker.brokers.dhan.faults import Fault, fault_in, read_error, write_error
 from hybridbroker.brokers.dhan.limits import LIMITS
+from hybridbroker.brokers.dhan.orders import wire
 from hybridbroker.clock import Clock
 from hybridbroker.errors import (
     OrderOutcomeUnknown,

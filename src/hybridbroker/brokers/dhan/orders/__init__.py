@@ -1,0 +1,1 @@
+"""Orders at Dhan: calls, updates, and how both are read."""

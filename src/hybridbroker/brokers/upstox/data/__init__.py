@@ -1,0 +1,1 @@
+"""Prices from Upstox: calls, feed, and how both are read."""
