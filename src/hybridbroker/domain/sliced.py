@@ -15,6 +15,7 @@ from hybridbroker.domain.orders import (
     MarketOrder,
     Order,
     OrderStatus,
+    OrderType,
     Product,
     Side,
     make_client_order_id,
@@ -53,6 +54,26 @@ class SlicedOrder:
             return self
         return attrs.evolve(self, client_order_id=make_client_order_id(now))
 
+    @property
+    def type(self) -> OrderType:
+        """Return how each slice is priced."""
+        return OrderType.MARKET if self.price is None else OrderType.LIMIT
+
+    @property
+    def trigger_price(self) -> None:
+        """Return None: slices wait for nothing."""
+        return None
+
+    @property
+    def after_market(self) -> bool:
+        """Return False: slices are sent at once."""
+        return False
+
+    @property
+    def value(self) -> Decimal | None:
+        """Return rupees at the limit price; None at the market."""
+        return None if self.price is None else self.price * self.quantity
+
     def parts(self) -> Sequence[LimitOrder | MarketOrder]:
         """Return the orders it comes to, by the freeze quantity of the registry; the broker's cut may differ."""
         lot, freeze = self.instrument.lot_size, self.instrument.freeze_quantity
@@ -89,6 +110,8 @@ class Sliced:
     """Units asked for."""
     orders: tuple[Order, ...]
     """The slices that were taken, in the broker's order, each as it was acknowledged or last read."""
+    reason: str | None = None
+    """Why the rest was refused; None when all was taken."""
 
     @property
     def placed_quantity(self) -> int:

@@ -10,11 +10,11 @@ from typing import Final
 from hybridbroker.clock import Clock
 from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.orders import OrderRequest, Product, Side
+from hybridbroker.domain.orders import Product, Side
 from hybridbroker.domain.portfolio import Holding, Position
 from hybridbroker.errors import ConfigurationError, HybridBrokerError, Unsupported
 from hybridbroker.execution.flatten import is_exposure
-from hybridbroker.execution.guard import Facts, RiskLimits, exitable, needs_price, pnl
+from hybridbroker.execution.guard import Facts, RiskLimits, Terms, exitable, needs_price, pnl
 from hybridbroker.execution.journalled import JournalledBroker
 from hybridbroker.execution.killswitch import KillSwitch
 from hybridbroker.execution.prices import LastPrices
@@ -50,13 +50,13 @@ class FactFinder:
         self._quotes = quotes
         self._kill_switch = kill_switch
 
-    async def prepare(self, request: OrderRequest) -> Decimal | None:
+    async def prepare(self, request: Terms) -> Decimal | None:
         """Return a fresh price, if there is one, and freshen the positions where a limit needs them."""
         price = await self._price(request)
         await self._freshen_positions()
         return price
 
-    def of(self, request: OrderRequest, price: Decimal | None) -> Facts:
+    def of(self, request: Terms, price: Decimal | None) -> Facts:
         """Return the facts as they are at this instant."""
         ledger, limits, instrument = self._broker.ledger, self._limits, request.instrument
         stale_for = None
@@ -82,10 +82,11 @@ class FactFinder:
         reasons = self._broker.stops.reasons
         return reasons if thrown is None else {**reasons, "kill-switch": f"the kill switch is thrown: {thrown}"}
 
-    async def is_exit(self, request: OrderRequest, *, besides: str | None = None) -> bool:
+    async def is_exit(self, request: Terms, *, besides: str | None = None, also_claimed: int = 0) -> bool:
         """Say whether the order can only reduce what is held, by positions read for the purpose.
 
-        ``besides`` names an order that does not count, since this one takes its place.
+        ``besides`` names an order that does not count, since this one takes its place;
+        ``also_claimed`` are units that other standing orders may close.
         """
         before = {each.client_order_id: each.filled_quantity for each in self._broker.ledger.of(request.instrument.id)}
         try:
@@ -95,15 +96,16 @@ class FactFinder:
         except HybridBrokerError as exc:
             logger.warning("whether an order is an exit could not be read: %s", exc)
             return False
-        return self._exitable(request, positions, holdings, before=before, besides=besides) >= request.quantity
+        room = self._exitable(request, positions, holdings, before=before, besides=besides) - also_claimed
+        return room >= request.quantity
 
-    def looks_like_exit(self, request: OrderRequest) -> bool:
+    def looks_like_exit(self, request: Terms) -> bool:
         """Say whether it is an exit by the positions last read: good enough for its place in the queue."""
         return self._exitable(request, self._broker.keeper.positions, ()) >= request.quantity
 
     def _exitable(
         self,
-        request: OrderRequest,
+        request: Terms,
         positions: Sequence[Position],
         holdings: Sequence[Holding],
         *,
@@ -130,7 +132,7 @@ class FactFinder:
             logger.warning("whether %s trades now is not known: %s", instrument.id, exc)
             return None
 
-    async def _price(self, request: OrderRequest) -> Decimal | None:
+    async def _price(self, request: Terms) -> Decimal | None:
         known = self._prices.price(request.instrument, max_age=self._limits.max_data_age)
         if known is not None or self._quotes is None or not needs_price(request, self._limits):
             return known

@@ -12,11 +12,26 @@ import attrs
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import OrderRequest, OrderType, Product, Side
 from hybridbroker.domain.portfolio import Holding, Position
+from hybridbroker.domain.sliced import SlicedOrder
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.execution.rate import WRITES_PER_SECOND
 from hybridbroker.execution.records import Entry
 
-__all__ = ["Facts", "Limit", "Refusal", "RiskLimits", "entry_refusal", "exit_refusal", "exitable", "needs_price", "pnl"]
+__all__ = [
+    "Facts",
+    "Limit",
+    "Refusal",
+    "RiskLimits",
+    "Terms",
+    "entry_refusal",
+    "exit_refusal",
+    "exitable",
+    "needs_price",
+    "pnl",
+]
+
+Terms = OrderRequest | SlicedOrder
+"""What the limits look at: one order, or one that is cut into several."""
 
 _HUNDRED: Final = 100
 
@@ -128,7 +143,7 @@ class Refusal:
     message: str
 
 
-def needs_price(request: OrderRequest, limits: RiskLimits) -> bool:
+def needs_price(request: Terms, limits: RiskLimits) -> bool:
     """Say whether the verdict on this order needs a market price."""
     if limits.price_collar is not None:
         return True
@@ -136,7 +151,7 @@ def needs_price(request: OrderRequest, limits: RiskLimits) -> bool:
     return wants_value and request.value is None
 
 
-def order_value(request: OrderRequest, price: Decimal | None) -> Decimal | None:
+def order_value(request: Terms, price: Decimal | None) -> Decimal | None:
     """Return the rupees the order counts for: at its own price, else at the market's."""
     own = request.value
     if own is not None or price is None:
@@ -144,7 +159,7 @@ def order_value(request: OrderRequest, price: Decimal | None) -> Decimal | None:
     return price * request.quantity
 
 
-def entry_refusal(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
+def entry_refusal(request: Terms, limits: RiskLimits, facts: Facts) -> Refusal | None:
     """Return why an order may not be sent, or None if it may."""
     for check in (_blocked, _allowed, _sized, _timed, _exposed, _priced):
         refusal = check(request, limits, facts)
@@ -153,14 +168,14 @@ def entry_refusal(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Re
     return None
 
 
-def exit_refusal(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
+def exit_refusal(request: Terms, limits: RiskLimits, facts: Facts) -> Refusal | None:
     """Return why an exit may not be sent, or None: only a price nobody can have meant holds one up."""
     if limits.price_collar is None or facts.price is None:
         return None
     return _collared(request, limits.price_collar, facts.price)
 
 
-def _blocked(request: OrderRequest, _: RiskLimits, facts: Facts) -> Refusal | None:
+def _blocked(request: Terms, _: RiskLimits, facts: Facts) -> Refusal | None:
     if facts.stopped:
         return Refusal(Limit.STOPPED, f"entries are stopped: {'; '.join(facts.stopped.values())}")
     if facts.unresolved:
@@ -173,7 +188,7 @@ def _blocked(request: OrderRequest, _: RiskLimits, facts: Facts) -> Refusal | No
     return None
 
 
-def _allowed(request: OrderRequest, limits: RiskLimits, _: Facts) -> Refusal | None:
+def _allowed(request: Terms, limits: RiskLimits, _: Facts) -> Refusal | None:
     name = request.instrument.id
     if limits.instruments is not None and name not in limits.instruments:
         return Refusal(Limit.INSTRUMENT, f"{name} is not among the {len(limits.instruments)} instruments allowed")
@@ -183,7 +198,7 @@ def _allowed(request: OrderRequest, limits: RiskLimits, _: Facts) -> Refusal | N
     return None
 
 
-def _sized(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
+def _sized(request: Terms, limits: RiskLimits, facts: Facts) -> Refusal | None:
     most = limits.max_order_quantity
     if most is not None and request.quantity > most:
         return Refusal(Limit.QUANTITY, f"quantity {request.quantity} is above max_order_quantity {most}")
@@ -205,7 +220,7 @@ def _sized(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal |
     return None
 
 
-def _timed(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
+def _timed(request: Terms, limits: RiskLimits, facts: Facts) -> Refusal | None:
     if limits.require_open_session and facts.is_open is False and not request.after_market:
         return Refusal(Limit.CLOSED, f"{request.instrument.exchange} is closed now; after_market=True queues an order")
     most = limits.max_orders_per_minute
@@ -221,7 +236,7 @@ def _timed(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal |
     return None
 
 
-def _exposed(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
+def _exposed(request: Terms, limits: RiskLimits, facts: Facts) -> Refusal | None:
     most = limits.max_open_positions
     held = facts.instruments_held
     if most is not None and request.instrument.id not in held and len(held) >= most:
@@ -237,7 +252,7 @@ def _exposed(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal
     return None
 
 
-def _priced(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal | None:
+def _priced(request: Terms, limits: RiskLimits, facts: Facts) -> Refusal | None:
     # Outside the session silence is normal, and the price of the last session is all there is.
     quiet = request.after_market or facts.is_open is False
     if facts.stale_for is not None and not quiet:
@@ -255,7 +270,7 @@ def _priced(request: OrderRequest, limits: RiskLimits, facts: Facts) -> Refusal 
     return Refusal(Limit.STALE, f"no fresh price of {request.instrument.id} to hold the order's against")
 
 
-def _collared(request: OrderRequest, collar: Decimal, market: Decimal) -> Refusal | None:
+def _collared(request: Terms, collar: Decimal, market: Decimal) -> Refusal | None:
     """Refuse a price on the wrong side of the market; a stop waits for its trigger, which is its market."""
     if request.price is None or request.type is OrderType.MARKET:
         return None
@@ -271,7 +286,7 @@ def _collared(request: OrderRequest, collar: Decimal, market: Decimal) -> Refusa
 
 
 def exitable(
-    request: OrderRequest,
+    request: Terms,
     *,
     positions: Sequence[Position],
     holdings: Sequence[Holding],

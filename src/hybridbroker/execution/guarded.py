@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from decimal import Decimal
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import attrs
 
@@ -23,13 +23,16 @@ from hybridbroker.domain.orders import (
     OrderRequest,
     OrderType,
     Product,
+    Side,
     StopLimitOrder,
     StopMarketOrder,
     Trade,
     Validity,
 )
 from hybridbroker.domain.portfolio import Funds, Holding, Position
+from hybridbroker.domain.standing import Bracket, Gtt, LegRole
 from hybridbroker.errors import HybridBrokerError, InvalidOrder, RiskRefused, Unsupported
+from hybridbroker.execution.abilities import GuardedAbilities
 from hybridbroker.execution.events import tell
 from hybridbroker.execution.facts import FactFinder
 from hybridbroker.execution.flatten import FlattenReport, cancel_all, flatten, is_exposure
@@ -38,15 +41,17 @@ from hybridbroker.execution.guard import (
     Limit,
     Refusal,
     RiskLimits,
+    Terms,
     entry_refusal,
     exit_refusal,
     order_value,
 )
 from hybridbroker.execution.journalled import JournalledBroker
-from hybridbroker.execution.killswitch import KillSwitch, ServerKillSwitch
+from hybridbroker.execution.killswitch import KillSwitch
 from hybridbroker.execution.metrics import MetricsSnapshot, Stage
 from hybridbroker.execution.prices import LastPrices
 from hybridbroker.execution.records import Entry
+from hybridbroker.execution.standing import Standing
 from hybridbroker.protocols import Broker, Capability, QuoteSource
 
 __all__ = ["GuardedBroker"]
@@ -64,7 +69,7 @@ _LASTING: Final = ("daily-loss", "recovery")
 """Reasons that no override lifts: they go when what they say is no longer so."""
 
 
-class GuardedBroker:
+class GuardedBroker(GuardedAbilities):
     """The journalled broker behind a `RiskLimits`.
 
     An order that a limit refuses may still pass as an exit, when fresh positions (and, for
@@ -279,9 +284,13 @@ class GuardedBroker:
     async def flatten(self, *, within: float = 30.0) -> FlattenReport:
         """Cancel every open order, close every position of the day, verify; entries stay stopped until `override`."""
         self._broker.stops.stop("flatten", "the account was flattened; override() lets entries go on", kept=False)
-        return await flatten(
+        problems = await self._cancel_standing_for_flat()
+        report = await flatten(
             self._broker, clock=self._clock, price=lambda each: self._prices.price(each, max_age=None), within=within
         )
+        if not problems:
+            return report
+        return attrs.evolve(report, flat=False, left=[*report.left, *problems], problems=[*report.problems, *problems])
 
     async def kill(self, reason: str, *, at_broker: bool = False) -> Sequence[Order]:
         """Throw the kill switch and cancel the open entries; return the orders that are still open.
@@ -296,9 +305,9 @@ class GuardedBroker:
         self.kill_switch.engage(reason)
         still_open = await self._cancel_entries()
         if at_broker:
-            if not isinstance(self._bare, ServerKillSwitch):
+            if Capability.KILL_SWITCH not in self.capabilities:
                 raise Unsupported(f"{self.name} has no kill switch here; ours is thrown")
-            await self._bare.activate_kill_switch()
+            await self.activate_kill_switch()
         return still_open
 
     def _last_look(self) -> None:
@@ -323,11 +332,27 @@ class GuardedBroker:
                     logger.warning("cancelling the open entries failed: %s", exc)
             was_thrown = reason is not None
 
+    async def _cancel_standing_for_flat(self) -> list[str]:
+        """Cancel every standing order but those that protect holdings, which flattening keeps."""
+        try:
+            closed = {each.instrument.id for each in await self._broker.positions() if is_exposure(each)}
+        except HybridBrokerError as exc:
+            return [f"the standing orders were left alone, since the positions could not be read: {exc}"]
+
+        def protects_holdings(standing: Standing) -> bool:
+            sells_shares = standing.side is Side.SELL and standing.product is Product.DELIVERY
+            return isinstance(standing, Gtt) and sells_shares and standing.instrument.id not in closed
+
+        return await self._cancel_standing(protects_holdings)
+
     async def _cancel_entries(self) -> Sequence[Order]:
         held = {(p.instrument.id, p.product): p.quantity for p in await self._broker.positions() if is_exposure(p)}
-        return await cancel_all(self._broker, spare=lambda order: _protects(order, held))
+        still_open = await cancel_all(self._broker, spare=lambda order: _protects(order, held))
+        for problem in await self._cancel_standing(lambda standing: _closes(standing, held)):
+            logger.warning("%s", problem)
+        return still_open
 
-    def _refuse(self, refusal: Refusal, request: OrderRequest) -> None:
+    def _refuse(self, refusal: Refusal, request: Terms) -> NoReturn:
         self._broker.metrics.count("refused")
         tell("order-refused", instrument=request.instrument.id, limit=refusal.limit.value, reason=refusal.message)
         raise RiskRefused(refusal.message, limit=refusal.limit.value)
@@ -336,6 +361,16 @@ class GuardedBroker:
 def _protects(order: Order, held: Mapping[tuple[str, Product], int]) -> bool:
     """Say whether an open order reduces a position."""
     return held.get((order.instrument.id, order.product), 0) * order.side.sign < 0
+
+
+def _closes(standing: Standing, held: Mapping[tuple[str, Product], int]) -> bool:
+    """Say whether a standing order can only reduce what is held; a bracket does once its entry is over."""
+    if isinstance(standing, Bracket):
+        entry = standing.leg(LegRole.ENTRY)
+        return entry is not None and not entry.is_live
+    if standing.side is Side.SELL and standing.product is Product.DELIVERY:
+        return True
+    return held.get((standing.instrument.id, standing.product), 0) * standing.side.sign < 0
 
 
 def _amended(

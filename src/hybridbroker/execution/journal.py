@@ -192,6 +192,11 @@ class OrderJournal:
                 for number, order, kind, wanted, at in rows
             ]
 
+    def has_changes(self, kind: str) -> bool:
+        """Say whether a change of this kind was ever meant to be sent."""
+        with self._explained("reading"):
+            return self._db.execute("SELECT 1 FROM changes WHERE kind=? LIMIT 1", (kind,)).fetchone() is not None
+
     def add_fills(self, trades: Iterable[Trade]) -> int:
         """Keep executions that are new, and return how many were."""
         rows = [

@@ -14,47 +14,23 @@ from hybridbroker.clock import Clock, SystemClock
 from hybridbroker.domain.market import Gap
 from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
 from hybridbroker.domain.portfolio import Funds, Holding, Position
-from hybridbroker.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    HybridBrokerError,
-    InstrumentError,
-    InvalidOrder,
-    NotSent,
-    OrderNotFound,
-    OrderRejected,
-    RateLimited,
-    RiskRefused,
-    Unsupported,
-)
+from hybridbroker.errors import ConfigurationError, HybridBrokerError, OrderRejected, RateLimited
 from hybridbroker.execution.events import tell
 from hybridbroker.execution.journal import OrderJournal
 from hybridbroker.execution.keeper import Keeper
 from hybridbroker.execution.ledger import Ledger
 from hybridbroker.execution.metrics import Metrics, MetricsSnapshot, Stage
+from hybridbroker.execution.outcomes import REFUSALS, told
 from hybridbroker.execution.rate import WriteRate
 from hybridbroker.execution.reconcile import Patience, describe_looks
 from hybridbroker.execution.records import Entry
 from hybridbroker.execution.search import Search
+from hybridbroker.execution.standing import StandingDesk
 from hybridbroker.execution.stops import Alarm, Stops
 from hybridbroker.execution.updates import UpdateHub
 from hybridbroker.protocols import Broker, Capability
 
 __all__ = ["JournalledBroker"]
-
-_REFUSALS: Final = (
-    AuthenticationError,
-    ConfigurationError,
-    InstrumentError,
-    InvalidOrder,
-    NotSent,
-    OrderNotFound,
-    OrderRejected,
-    RiskRefused,
-    Unsupported,
-)
-"""After one of these nothing was placed; after anything else it may have been."""
-
 
 _DONE: Final = {"modify": "modified", "cancel": "cancelled"}
 
@@ -108,6 +84,10 @@ class JournalledBroker:
             clock=clock,
             patience=patience,
         )
+        self.desk = StandingDesk(
+            broker, journal=journal, rate=self._rate, clock=clock, patience=patience, stops=self.stops
+        )
+        self.keeper.claims = self.desk.claims
         self._search = Search(broker, ledger=self.ledger, clock=clock, patience=patience, took=self.keeper.took)
         self._stack = AsyncExitStack()
 
@@ -120,6 +100,7 @@ class JournalledBroker:
             stack.push_async_callback(self._alarm.drain)
             stack.push_async_callback(self.keeper.close)
             if self._journal.path is not None:
+                await self.desk.recover()
                 await self.keeper.recover()
             self._stack = stack.pop_all()
         return self
@@ -168,7 +149,7 @@ class JournalledBroker:
         except BaseException as exc:
             if turn is not None:
                 turn.unused()
-            self.ledger.rejected(name, f"never sent: {_told(exc)}")
+            self.ledger.rejected(name, f"never sent: {told(exc)}")
             raise
         self.keeper.start()
         left = self._clock.monotonic()
@@ -185,15 +166,15 @@ class JournalledBroker:
     async def _outcome(self, name: str, answer: Awaitable[Order]) -> Order:
         try:
             order = self.ledger.accepted(name, await answer)
-        except _REFUSALS as exc:
-            self.ledger.rejected(name, _told(exc))
+        except REFUSALS as exc:
+            self.ledger.rejected(name, told(exc))
             raise
         except HybridBrokerError as exc:
-            self.ledger.unknown(name, _told(exc))
+            self.ledger.unknown(name, told(exc))
             return await self._find(name, lost=exc)
         except BaseException as exc:
             # A cancelled task, or a slice that broke: the request may have left all the same.
-            self.ledger.unknown(name, _told(exc))
+            self.ledger.unknown(name, told(exc))
             raise
         if order.filled_quantity or order.is_final:
             # The broker's own report of it will be no news any more, and nobody would be told.
@@ -285,17 +266,17 @@ class JournalledBroker:
         except BaseException as exc:
             if turn is not None:
                 turn.unused()
-            end("rejected", f"never sent: {_told(exc)}")
+            end("rejected", f"never sent: {told(exc)}")
             raise
         self.keeper.start()
         began = self._clock.now()
         try:
             order = await turn.around(send())
-        except (*_REFUSALS, RateLimited) as exc:
-            end("rejected", _told(exc))
+        except (*REFUSALS, RateLimited) as exc:
+            end("rejected", told(exc))
             raise
         except HybridBrokerError as exc:
-            end("unknown", _told(exc))
+            end("unknown", told(exc))
             order = await self._search.read_back(order_id, done=done, what=_DONE[kind])
             if not done(order):
                 end("rejected", f"it was {order.status.value} first")
@@ -303,7 +284,7 @@ class JournalledBroker:
                     f"order {order_id} was {order.status.value} before it could be {_DONE[kind]}"
                 ) from exc
         except BaseException as exc:
-            end("unknown", _told(exc))
+            end("unknown", told(exc))
             raise
         else:
             self.keeper.took([order], began)
@@ -399,7 +380,3 @@ class JournalledBroker:
             book_read_at=self.keeper.book_at,
             positions_read_at=self.keeper.positions_at,
         )
-
-
-def _told(exc: BaseException) -> str:
-    return f"{type(exc).__name__}: {exc}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum, auto
@@ -21,6 +21,7 @@ from hybridbroker.execution.journal import OrderJournal
 from hybridbroker.execution.ledger import Ledger
 from hybridbroker.execution.reconcile import CATCH_UP, Look, Mismatch, Patience, compare_positions, is_over
 from hybridbroker.execution.records import Entry, OrderState
+from hybridbroker.execution.standing import is_standing
 from hybridbroker.execution.stops import Stops
 from hybridbroker.execution.updates import UpdateHub
 from hybridbroker.protocols import Broker, Capability
@@ -68,6 +69,8 @@ class Keeper:
         self.updates_live = False
         self.polls_positions = False
         """Whether somebody needs fresh positions all the time (a daily loss limit)."""
+        self.claims: Callable[[Order], bool] = lambda _: False
+        """Says whether an order that this process did not place came from a standing order of the account."""
         self._broker = broker
         self._journal = journal
         self._ledger = ledger
@@ -134,6 +137,7 @@ class Keeper:
     def took(self, orders: Sequence[Order], began: datetime) -> None:
         """Take in what a reading begun at ``began`` showed of some orders."""
         for order in orders:
+            self._adopt(order)
             if self._ledger.observe(order, read_from=began):
                 self._hub.publish(order)
             self._stops.lift(f"{_MISSING}{order.client_order_id}", why="the broker shows it again")
@@ -208,6 +212,8 @@ class Keeper:
 
     def _close_changes(self, book: Mapping[str, Order]) -> None:
         for change in self._journal.open_changes():
+            if is_standing(change.kind):
+                continue  # the order book does not show those
             order = book.get(change.order_id)
             told = (
                 "not in today's book" if order is None else f"{order.status.value}, {order.quantity} at {order.price}"
@@ -294,8 +300,15 @@ class Keeper:
             self._want(_Job.FILLS, after=_SOON)
             self._want(_Job.POSITIONS, after=_SOON)
             self._hub.publish(update)
-        elif self._ledger.observe(update):
-            self._hub.publish(update)
+        else:
+            self._adopt(update)
+            if self._ledger.observe(update):
+                self._hub.publish(update)
+
+    def _adopt(self, order: Order) -> None:
+        """Take an order that a standing one became for ours, so that what it fills is accounted for."""
+        if not self._ledger.knows(order) and self.claims(order):
+            self._ledger.adopt(order)
 
     def _want(self, job: _Job, *, after: float) -> None:
         at = self._clock.monotonic() + after

@@ -10,23 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.execution.events import tell
 
-__all__ = ["KillSwitch", "ServerKillSwitch"]
+__all__ = ["KillSwitch"]
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class ServerKillSwitch(Protocol):
-    """A broker that can itself refuse all further orders of the account: the backstop."""
-
-    async def activate_kill_switch(self) -> None:
-        """Have the broker refuse orders until it is switched off there; errors as `OrderExecution.place_order`."""
-        ...
 
 
 class KillSwitch:

@@ -16,6 +16,7 @@ from hybridbroker.clock import IST, Clock
 from hybridbroker.domain.orders import Order, OrderRequest
 from hybridbroker.errors import ConfigurationError, OrderOutcomeUnknown
 from hybridbroker.execution.events import tell
+from hybridbroker.execution.guard import Terms
 from hybridbroker.execution.journal import OrderJournal
 from hybridbroker.execution.metrics import Metrics
 from hybridbroker.execution.reconcile import (
@@ -98,6 +99,10 @@ class Ledger:
         """Return the order that the broker calls so."""
         return self._entries.get(self._names.get(order_id, ""))
 
+    def knows(self, order: Order) -> bool:
+        """Say whether an order the broker shows is one of these."""
+        return order.client_order_id in self._entries or order.id in self._names
+
     def latest(self, client_order_id: str) -> Order | None:
         """Return the newest report of an order that was believed."""
         return self._latest.get(client_order_id)
@@ -138,7 +143,7 @@ class Ledger:
         """Return the rupees of today's orders that were, or may have been, placed."""
         return self._spent.get(f"{self._clock.now().astimezone(IST):%Y-%m-%d}", Decimal(0))
 
-    def twin(self, request: OrderRequest, *, within: float) -> Entry | None:
+    def twin(self, request: Terms, *, within: float) -> Entry | None:
         """Return an order of the last ``within`` seconds that asked for the very same."""
         oldest = self._clock.now() - timedelta(seconds=within)
         for entry in reversed(self.of(request.instrument.id)):
@@ -194,6 +199,15 @@ class Ledger:
         self._placed.append(entry.created_at)
         self._metrics.count("placed")
         return entry
+
+    def adopt(self, order: Order) -> None:
+        """Take in an order that became of a standing one: it was asked for then, and counts for nothing today."""
+        now = self._clock.now()
+        entry = Entry.adopted(order, at=now)
+        self._journal.begin(entry, describe_order(order))
+        self._put(entry)
+        self._metrics.count("adopted")
+        tell("order-of-standing-order", client_order_id=entry.client_order_id, order_id=order.id)
 
     def sent(self, client_order_id: str) -> None:
         """Note that the request is handed over next."""

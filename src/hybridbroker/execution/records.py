@@ -94,6 +94,25 @@ class Entry:
             changed_at=at,
         )
 
+    @classmethod
+    def adopted(cls, order: Order, *, at: datetime) -> Entry:
+        """Write down an order that the broker made, by its own id: nothing of it has been believed yet."""
+        return cls(
+            client_order_id=f"of-standing-{order.id}",
+            instrument=order.instrument.id,
+            side=order.side,
+            type=order.type,
+            product=order.product,
+            validity=order.validity,
+            quantity=order.quantity,
+            price=order.price,
+            trigger_price=order.trigger_price,
+            state=OrderState.ACCEPTED,
+            order_id=order.id,
+            created_at=at,
+            changed_at=at,
+        )
+
     @property
     def is_unresolved(self) -> bool:
         """Say whether it may be live without the broker having shown it."""
