@@ -97,9 +97,9 @@ class StandingBroker(FakeBroker):
     async def place_gtt(self, request: GttOrder | OcoOrder) -> Gtt:
         self.sent.append(request)
         if isinstance(request, OcoOrder):
-            roles = ((LegRole.TARGET, request.target), (LegRole.STOP, request.stop))
+            roles = [(LegRole.TARGET, request.target), (LegRole.STOP, request.stop)]
         else:
-            roles = ((LegRole.ENTRY, request.trigger),)
+            roles = [(LegRole.ENTRY, request.trigger)]
         legs = [
             Leg(
                 role=role,

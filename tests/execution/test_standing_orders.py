@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from execution_support import ABC, Alerts, VirtualClock, buy, loses_reply, refuses, sell
+from execution_support import ABC, Alerts, VirtualClock, answers, buy, loses_reply, refuses, sell
 from standing_support import ABILITIES, StandingBroker, bracket, dip, protection
 
 from hybridbroker.domain.orders import OrderStatus, Product, Side
@@ -351,16 +351,12 @@ async def test_the_first_refused_slice_ends_it_and_says_why(
 
     async with open_guard(broker) as guard:
         await clock.run(guard.place_order(sell(1)))
-        broker.script.extend([_now, refuses(OrderRejected("no margin"))])
+        broker.script.extend([answers, refuses(OrderRejected("no margin"))])
         sliced = await clock.run(guard.place_sliced(SlicedOrder(share, Side.BUY, quantity=250, price="100")))
 
     assert sliced.placed_quantity == 100
     assert sliced.reason == "no margin"
     assert len(broker.posts) == 3
-
-
-async def _now(work: Callable[[], object]) -> object:
-    return work()
 
 
 async def test_a_slice_that_may_be_live_is_said(clock: VirtualClock, broker: StandingBroker, open_guard: Open) -> None:

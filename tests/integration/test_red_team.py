@@ -154,6 +154,15 @@ class Day:
     def held(self) -> int:
         return sum(each.quantity for each in self.emulator.exchange.positions())
 
+    @property
+    def protected(self) -> bool:
+        exits = getattr(self.bot, "exits", None)
+        return exits is not None and any(each.leg for each in exits.held.values())
+
+    @property
+    def is_out(self) -> bool:
+        return not self.bot.exits.held and not self.bot.entries
+
     async def stop(self) -> None:
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
@@ -222,7 +231,7 @@ def stop_is_live(day: Day) -> bool:
 async def test_bot_protects_an_entry_that_filled_within_the_call(tmp_path: Path) -> None:
     async with bot_day(tmp_path, broker="paper") as day:
         day.prices.tick(1400.0, meaning=BUY)
-        await until(lambda: day.bot.trades and day.bot.trades[RELIANCE.id].leg)
+        await until(lambda: day.protected)
 
         sells = [order for order in await day.session.broker.orders() if order.side is Side.SELL]
 
@@ -243,7 +252,7 @@ async def test_bot_offers_a_refused_exit_once_a_bar(tmp_path: Path) -> None:
 
         day.emulator._book.arrive = arrive  # type: ignore[method-assign]
         day.prices.tick(1400.0, meaning=BAR)
-        await until(lambda: not day.bot.trades)
+        await until(lambda: day.is_out)
         assert day.held == 0
 
 
@@ -264,7 +273,7 @@ async def test_bot_asks_once_for_a_cancellation_that_takes_its_time(tmp_path: Pa
 
         cancel(asked[0])
         await until(lambda: stop_is_live(day))
-        assert 0 < day.held == day.bot.trades[RELIANCE.id].left
+        assert 0 < day.held == day.bot.exits.held[RELIANCE.id].quantity
 
 
 @pytest.mark.parametrize("trouble", ["limit", "funds"])
@@ -288,7 +297,7 @@ async def test_bot_sells_at_the_next_bar_what_its_refused_stop_left_bare(tmp_pat
         await until(lambda: any("429" in text for text in day.said))
 
         day.prices.tick(1401.0, meaning=BAR)
-        await until(lambda: not day.bot.trades)
+        await until(lambda: day.is_out)
 
         assert day.held == 0
 
@@ -302,7 +311,7 @@ async def test_bot_sells_once_when_its_stop_fills_while_being_cancelled(tmp_path
         day.prices.tick(1500.0)
         await until(lambda: day.sent("DELETE"))
         await day.emulator.market.move(RELIANCE, 1394.0)
-        await until(lambda: not day.bot.trades)
+        await until(lambda: day.is_out)
         await settle()
 
         assert day.held == 0

@@ -62,14 +62,9 @@ def orders(
 
 
 async def _book(name: str, instruments: Path | None) -> Sequence[Order]:
-    from hybridbroker.plugins import OpenContext, find_broker
-    from hybridbroker.session import open_registry
+    from hybridbroker.cli.opened import opened_broker
 
-    plugin = find_broker(name)
-    if plugin.open_broker is None:
-        raise ConfigurationError(f"{plugin.title} takes no orders here; name another with --broker")
-    context = OpenContext(instruments=await open_registry(instruments), settings=plugin.settings())
-    async with plugin.open_broker(context) as broker:
+    async with opened_broker(name, instruments) as broker:
         return await broker.orders()
 
 
