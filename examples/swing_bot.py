@@ -35,9 +35,7 @@ class SwingBot(hb.Strategy):
             for candle in await session.data.candles(share, self.interval, start=since):
                 self.learn(candle)
         await self.on_stop()  # a restart: entries of a former run go, what is held keeps its protection
-        self.bare = await self.exits.take_up(
-            self.instruments
-        )  # bought today, unprotected: add nothing
+        self.bare = await self.exits.take_up(self.instruments)  # bought today, unprotected: add nothing
         if self.bare:
             await session.notifier.notify(f"not entering: {', '.join(map(str, self.bare))} held from a former run")
 

@@ -176,6 +176,8 @@ class Check(Generic[S]):
     body: Callable[[S], Awaitable[None]]
     needs: Capability = Capability.NONE
     """Abilities without which it is not asked."""
+    places: bool = True
+    """Whether it places orders; reading checks may be run on anybody's account."""
 
     @property
     def promise(self) -> str:

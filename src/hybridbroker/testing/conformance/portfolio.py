@@ -13,6 +13,8 @@ __all__ = ["PORTFOLIO_CHECKS"]
 
 _TRADES: Final = Capability.LIMIT_ORDERS | Capability.ORDER_BOOK | Capability.PORTFOLIO | Capability.FILLS
 
+_MARGINS: Final = Capability.MARGINS | Capability.ORDER_BOOK
+
 
 async def funds_are_told(subject: BrokerSubject) -> None:
     """`funds` tells what can be spent, in rupees, nothing of it negative."""
@@ -113,9 +115,14 @@ async def _position(subject: BrokerSubject) -> Position | None:
 
 
 PORTFOLIO_CHECKS: Final[tuple[Check[BrokerSubject], ...]] = (
-    Check(id="PRT-010", needs=Capability.PORTFOLIO, body=funds_are_told),
-    Check(id="PRT-020", needs=Capability.PORTFOLIO, body=holdings_are_consistent),
+    Check(id="PRT-010", needs=Capability.PORTFOLIO, body=funds_are_told, places=False),
+    Check(id="PRT-020", needs=Capability.PORTFOLIO, body=holdings_are_consistent, places=False),
     Check(id="PRT-030", needs=_TRADES, body=a_purchase_is_a_position),
     Check(id="PRT-040", needs=_TRADES, body=an_open_order_blocks_money),
-    Check(id="PRT-050", needs=Capability.MARGINS | Capability.ORDER_BOOK, body=margin_is_told_and_nothing_is_placed),
+    Check(
+        id="PRT-050",
+        needs=Capability.MARGINS | Capability.ORDER_BOOK,
+        body=margin_is_told_and_nothing_is_placed,
+        places=False,
+    ),
 )
