@@ -91,6 +91,24 @@ def test_is_open(instant: datetime, expected: bool) -> None:
     assert CALENDAR.is_open(instant) is expected
 
 
+@pytest.mark.parametrize(
+    ("day", "segment", "expected"),
+    [
+        pytest.param(date(2026, 8, 31), Segment.CASH, ("09:00", "09:15"), id="shares"),
+        pytest.param(date(2026, 9, 7), Segment.CASH, None, id="shares, since NSE changed it: not stated, not guessed"),
+        pytest.param(date(2025, 12, 5), Segment.DERIVATIVES, None, id="derivatives, before they had one"),
+        pytest.param(date(2025, 12, 8), Segment.DERIVATIVES, ("09:00", "09:15"), id="derivatives, from the first day"),
+        pytest.param(date(2024, 3, 2), Segment.CASH, None, id="a special Saturday"),
+    ],
+)
+def test_pre_open(day: date, segment: Segment, expected: tuple[str, str] | None) -> None:
+    session = TradingCalendar().session(day, segment)
+
+    assert session is not None
+    found = session.pre_open
+    assert (None if found is None else tuple(f"{each:%H:%M}" for each in found)) == expected
+
+
 def test_is_open_refuses_a_naive_instant() -> None:
     with pytest.raises(ValueError, match="timezone-aware"):
         CALENDAR.is_open(datetime(2026, 9, 21, 12))  # noqa: DTZ001

@@ -34,6 +34,11 @@ class Session:
     segment: Segment
     stretches: tuple[tuple[datetime, datetime], ...]
     """Opening and closing of each part: one on nearly every day."""
+    pre_open: tuple[datetime, datetime] | None = None
+    """Opening and end of the call auction before the session; None where there is none or no source states it.
+
+    What the auction is doing within it, only the feed's market status tells.
+    """
     auction_from: datetime | None = None
     """From when shares with derivatives trade in the closing auction only, although the session goes on.
 
@@ -173,6 +178,7 @@ class TradingCalendar:
             date=on,
             segment=market,
             stretches=_instants(on, ((regular.opens, regular.closes),)),
+            pre_open=None if regular.pre_open is None else _instants(on, (regular.pre_open,))[0],
             auction_from=None if regular.auction_from is None else datetime.combine(on, regular.auction_from, IST),
         )
 

@@ -37,6 +37,8 @@ class Hours:
     segment: Segment
     opens: time = time(9, 15)
     closes: time
+    pre_open: tuple[time, time] | None = (time(9, 0), time(9, 15))
+    """The call auction before the opening, its matching and buffer included; None where no source states it."""
     auction_from: time | None = None
     """From when shares that have derivatives trade in the closing auction only; None: no such cut."""
     source: str
@@ -67,9 +69,18 @@ HOURS: Final = (
         source="SEBI circular HO/47/11/11(3)2025-MRD-POD2/I/2765/2026, 16 January 2026, 4.2.1: auction 15:15-15:35",
     ),
     Hours(
+        valid_from=date(2026, 9, 7),
+        segment=Segment.CASH,
+        closes=time(15, 30),
+        pre_open=None,
+        auction_from=time(15, 15),
+        source="as before; NSE changed its pre-open session on this day, and no source known here states its times",
+    ),
+    Hours(
         valid_from=date(2026, 12, 7),
         segment=Segment.CASH,
         closes=time(15, 30),
+        pre_open=None,
         source="SEBI circular HO/47/11/11(3)2025-MRD-POD2/I/23843/2026, 15 October 2026, 4.2.1, as quoted by "
         "aion-indian-market-calendar 1.6.0: closing auction 15:30-15:40",
     ),
@@ -77,7 +88,14 @@ HOURS: Final = (
         valid_from=COVERED[0],
         segment=Segment.DERIVATIVES,
         closes=time(15, 30),
+        pre_open=None,
         source="nseindia.com/market-data/market-timings",
+    ),
+    Hours(
+        valid_from=date(2025, 12, 8),
+        segment=Segment.DERIVATIVES,
+        closes=time(15, 30),
+        source="NSE press release on the futures' pre-open session, 3 November 2025, as reported by Mint, 4 November 2025",
     ),
     Hours(
         valid_from=date(2026, 8, 3),
