@@ -232,6 +232,7 @@ def test_sessions_hold_every_recorded_minute(shared_data: Path) -> None:
     assert [each for each in starts if not CALENDAR.is_open(each, exchange=Exchange.BSE)] == []
 
 
+@pytest.mark.filterwarnings("ignore")  # the oracle's own, about pandas
 def test_sessions_differ_from_exchange_calendars_only_by_the_special_ones() -> None:
     calendars = pytest.importorskip("exchange_calendars", reason="an oracle, not a dependency")
     other = calendars.get_calendar("XBOM", start=str(COVERED[0]), end=str(COVERED[1]))

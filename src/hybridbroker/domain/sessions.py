@@ -95,7 +95,7 @@ HOURS: Final = (
         valid_from=date(2025, 12, 8),
         segment=Segment.DERIVATIVES,
         closes=time(15, 30),
-        source="NSE press release on the futures' pre-open session, 3 November 2025, as reported by Mint, 4 November 2025",
+        source="NSE on the pre-open session of futures, 3 November 2025, as reported by Mint, 4 November 2025",
     ),
     Hours(
         valid_from=date(2026, 8, 3),
