@@ -42,6 +42,8 @@ class Held:
     """The standing order that protects it at the broker."""
     leg: Order | None = None
     """Else its one live sell order of the day: first the stop, then the exit."""
+    sale: Order | None = None
+    """The open order that the standing one became, or somebody else's sale."""
     leaving: bool = False
     _filled: dict[str, int] = attrs.field(factory=dict)
 
@@ -131,13 +133,17 @@ class Exits:
     async def on_candle(self, candle: Candle) -> None:
         """Follow a market that ran away from a sell order, and try again what was refused."""
         held, price = self.held.get(candle.instrument.id), candle.instrument.price(candle.close)
-        if held is None or held.gtt is not None:
+        if held is None:
             return
-        if held.leg is None:
+        low = candle.instrument.price(price * self._slip)
+        if held.sale is not None:
+            await self._ask(self._broker.modify_order(held.sale.id, price=low))
+        elif held.gtt is not None:
+            return
+        elif held.leg is None:
             bare = self._standing is not None and not held.leaving and price > held.stop
             await (self._protect(held) if bare else self._sell(held, price))
         elif held.leg.type is OrderType.LIMIT or price < held.stop:
-            low = candle.instrument.price(price * self._slip)
             await self._ask(self._broker.modify_order(held.leg.id, price=low))
 
     async def on_order(self, order: Order) -> None:
@@ -150,8 +156,10 @@ class Exits:
             self.realised += (order.average_price - held.bought_at) * new
         if held.leg is not None and order.id == held.leg.id:
             await self._leg_changed(held, order)
-        elif order.is_final and held.quantity > 0 and held.gtt is not None:
-            await self._look(held)
+        else:
+            held.sale = order if order.is_open else None
+            if order.is_final and held.quantity > 0 and held.gtt is not None:
+                await self._look(held)
         if held.quantity <= 0:
             await self._done(held)
 

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import pytest
+from bot_support import BAR, BUY, REGISTRY, RELIANCE, EagerBot, ScriptedPrices
 
 from hybridbroker import (
-    Candle,
-    Capability,
     ConfigurationError,
-    FeedMode,
     Gap,
     HybridBrokerError,
-    Instrument,
-    InstrumentRegistry,
     InvalidOrder,
     LimitOrder,
-    MarketEvent,
     NotSent,
     Order,
     OrderOutcomeUnknown,
     OrderStatus,
-    Overflow,
     RiskLimits,
     Session,
     Side,
@@ -46,90 +39,11 @@ from hybridbroker.brokers.dhan.settings import DhanSettings, read_settings
 from hybridbroker.brokers.upstox.market_data import UpstoxMarketData
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.cli import order as order_command
-from hybridbroker.cli.demo_day import load_bot
-from hybridbroker.clock import to_epoch_ms
-from hybridbroker.domain.market import Interval
 from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, Fault, UpstoxEmulator
 from hybridbroker.testing.factories import make_tick
 from hybridbroker.transport.http import HttpClient
 
-REGISTRY = InstrumentRegistry.builtin()
-RELIANCE = REGISTRY["NSE:RELIANCE"]
 PLACE = "POST /v2/orders"
-BUY, BAR, PLAIN = 777, 666, 5
-"""Last quantities by which a scripted tick says what it stands for."""
-
-
-class ScriptedPrices:
-    """A source of prices whose one stream says what it is told to."""
-
-    name = "scripted"
-    capabilities = Capability.NONE
-
-    def __init__(self, start: datetime) -> None:
-        self.health = SimpleNamespace(stale=lambda *_, **__: False, read_at=0.0)
-        self._now = start
-        self._events: asyncio.Queue[MarketEvent] = asyncio.Queue()
-
-    def tick(self, price: float, *, meaning: int = PLAIN) -> None:
-        self._now += timedelta(seconds=1)
-        at = to_epoch_ms(self._now)
-        self._events.put_nowait(
-            make_tick(instrument=RELIANCE, last_price=price, last_quantity=meaning, traded_ms=at, received_ms=at)
-        )
-
-    async def quotes(self, _: Iterable[Instrument]) -> Mapping[Instrument, Any]:
-        return {}
-
-    async def candles(self, *_: object, **__: object) -> list[Candle]:
-        return []
-
-    @asynccontextmanager
-    async def stream(
-        self, _: Iterable[Instrument] = (), *, mode: FeedMode = FeedMode.LTP, overflow: Overflow = Overflow.CONFLATE
-    ) -> AsyncIterator[Any]:
-        yield self
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> MarketEvent:
-        return await self._events.get()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-
-class EagerBot(load_bot().SwingBot):  # type: ignore[misc]
-    """The example bot, whose bars and signals a scripted tick decides."""
-
-    interval: Interval | None = None
-    _signal = False
-
-    def learn(self, candle: Candle) -> bool:
-        return self._signal
-
-    async def on_tick(self, tick: Tick) -> None:
-        if tick.last_quantity == PLAIN:
-            await super().on_tick(tick)
-            return
-        self._signal = tick.last_quantity == BUY
-        price, at = tick.last_price, tick.traded_at
-        assert at is not None
-        await self.on_candle(
-            Candle(
-                instrument=RELIANCE,
-                start=at.replace(second=0, microsecond=0),
-                open=price,
-                high=price,
-                low=price * 0.998,
-                close=price,
-                volume=1000,
-            )
-        )
 
 
 class Day:
