@@ -120,7 +120,7 @@ async def connect(
     given = settings or {}
     for name in given:
         find_broker(name)  # a misspelt name would have the environment's account trade instead
-    registry = await open_registry(instruments)
+    registry = await open_registry(instruments, clock=clock)
 
     def context(name: str) -> OpenContext:
         return OpenContext(instruments=registry, clock=clock, settings=given.get(name))
@@ -178,12 +178,14 @@ def _outdated(registry: InstrumentRegistry, today: date) -> str:
     return f"the instrument registry is {of}, not of {today}: build it anew (hybridbroker instruments build)"
 
 
-async def open_registry(instruments: InstrumentRegistry | Path | str | None) -> InstrumentRegistry:
+async def open_registry(
+    instruments: InstrumentRegistry | Path | str | None, *, clock: Clock | None = None
+) -> InstrumentRegistry:
     """Return a ready registry, the one at a path, the handful called ``builtin``, or (None) today's."""
     if isinstance(instruments, InstrumentRegistry):
         return instruments
     if instruments is None:
-        return await InstrumentRegistry.load()
+        return await InstrumentRegistry.load(clock=clock)
     if str(instruments) == BUILTIN:
         return InstrumentRegistry.builtin()
     return InstrumentRegistry.open(Path(instruments))
