@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from hybridbroker import (
@@ -25,6 +26,7 @@ from hybridbroker.brokers.dhan.settings import DhanSettings
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.clock import to_epoch_ms
 from hybridbroker.execution.prices import LastPrices
+from hybridbroker.plugins import find_broker
 from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, Fault, UpstoxEmulator
 from hybridbroker.testing.factories import make_tick
 
@@ -123,8 +125,7 @@ async def test_without_a_path_or_a_name_the_handful_is_not_assumed(tmp_path: Pat
     [
         ({"data": "nobody"}, "no broker is called 'nobody'"),
         ({"broker": "nobody"}, "no broker is called 'nobody'"),
-        ({"data": "dhan"}, "no source of market data"),
-        ({"broker": "upstox"}, "takes no orders"),
+        ({"data": "dhan-sandbox"}, "no source of market data"),
     ],
 )
 async def test_what_a_broker_cannot_do_is_said_on_entry(
@@ -132,6 +133,17 @@ async def test_what_a_broker_cannot_do_is_said_on_entry(
 ) -> None:
     with pytest.raises(ConfigurationError, match=fix):
         async with connect(**(options | wrong)):
+            pass
+
+
+async def test_a_source_that_takes_no_orders_is_no_broker(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_prices = attrs.evolve(find_broker("upstox"), open_broker=None, settings=object)
+    monkeypatch.setattr("hybridbroker.session.find_broker", lambda _: only_prices)
+
+    with pytest.raises(ConfigurationError, match="takes no orders"):
+        async with connect(**(options | {"broker": "upstox"})):
             pass
 
 
