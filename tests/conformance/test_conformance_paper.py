@@ -34,7 +34,9 @@ PRICE = Decimal(1400)
 
 def trades_at(broker: PaperBroker, clock: ManualClock, price: Decimal) -> None:
     at = to_epoch_ms(clock.now())
-    broker.feed(make_tick(instrument=SHARE, last_price=float(price), traded_ms=at, received_ms=at, details=TickDetails()))
+    broker.feed(
+        make_tick(instrument=SHARE, last_price=float(price), traded_ms=at, received_ms=at, details=TickDetails())
+    )
 
 
 def subject_of(kind: type[PaperBroker] = PaperBroker) -> BrokerSubject:

@@ -48,6 +48,10 @@ def _resting(subject: BrokerSubject) -> LimitOrder:
     )
 
 
+def _waits(order: Order) -> bool:
+    return order.status in {OrderStatus.TRIGGER_PENDING, OrderStatus.OPEN} and not order.filled_quantity
+
+
 async def _rests(subject: BrokerSubject, request: OrderRequest) -> Order:
     order = await subject.broker.place_order(request)
     return await subject.settled(order.id, lambda each: each.status is OrderStatus.OPEN, "resting order")
@@ -240,7 +244,7 @@ async def a_market_order_trades_or_rests_protected(subject: BrokerSubject) -> No
 
 
 async def a_stop_waits_for_its_trigger(subject: BrokerSubject) -> None:
-    """A stop-limit order is `TRIGGER_PENDING` until the market touches its trigger."""
+    """A stop-limit order waits untraded for its trigger: `TRIGGER_PENDING`, or `OPEN` where no more is told."""
     request = StopLimitOrder(
         subject.instrument,
         Side.BUY,
@@ -252,9 +256,7 @@ async def a_stop_waits_for_its_trigger(subject: BrokerSubject) -> None:
     )
 
     order = await subject.broker.place_order(request)
-    waiting = await subject.settled(
-        order.id, lambda each: each.status is OrderStatus.TRIGGER_PENDING, "stop that waits for its trigger"
-    )
+    waiting = await subject.settled(order.id, _waits, "stop that waits for its trigger")
 
     expect(waiting.trigger_price == request.trigger_price, f"its trigger is {waiting.trigger_price}")
     expect(waiting.price == request.price, f"its price is {waiting.price}")
@@ -275,7 +277,7 @@ async def a_stop_fires_at_its_trigger(subject: BrokerSubject) -> None:
         client_order_id=subject.name(),
     )
     order = await subject.broker.place_order(request)
-    await subject.settled(order.id, lambda each: each.status is OrderStatus.TRIGGER_PENDING, "waiting stop")
+    await subject.settled(order.id, _waits, "waiting stop")
 
     try:
         await subject.moved(subject.at("0.012"))

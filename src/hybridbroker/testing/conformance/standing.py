@@ -8,7 +8,6 @@ from hybridbroker.domain.orders import Product, Side
 from hybridbroker.domain.standing import (
     Bracket,
     BracketOrder,
-    Crossing,
     Gtt,
     GttOrder,
     LegRole,
@@ -36,8 +35,7 @@ async def a_gtt_waits_and_can_be_cancelled(subject: BrokerSubject) -> None:
         subject.instrument,
         Side.BUY,
         quantity=subject.quantity,
-        trigger=Trigger(subject.at("-0.04"), price=subject.at("-0.04")),
-        crossing=Crossing.BELOW,
+        trigger=Trigger(subject.at("-0.04")),
         client_order_id=subject.name(),
     )
 
