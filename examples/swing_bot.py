@@ -23,7 +23,7 @@ class SwingBot(hb.Strategy):
         day_loss: Decimal = Decimal(1500),
         product: hb.Product = hb.Product.INTRADAY,
     ) -> None:
-        self.names, self.risk, self.day_loss, self.product = names, risk, day_loss, product
+        self.names, self.risk, self.day_loss, self.product = names, risk, day_loss, hb.Product(product)
         self.averages, self.signals = dict[str, list[float]](), 0
         self.entries = dict[str, tuple[hb.Order, Decimal, Decimal]]()  # open purchases, with their stop and target
 
