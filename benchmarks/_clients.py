@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
@@ -57,9 +58,9 @@ def ours(port: int) -> None:
 
 
 async def _ours(port: int) -> None:
+    from hybridbroker.brokers.dhan import broker as trading
     from hybridbroker.brokers.dhan import limits
-    from hybridbroker.brokers.dhan.broker import DhanBroker
-    from hybridbroker.brokers.dhan.orders import rest
+    from hybridbroker.brokers.dhan.client import DhanClient
     from hybridbroker.brokers.dhan.settings import DhanSettings
     from hybridbroker.brokers.upstox.market_data import UpstoxMarketData
     from hybridbroker.brokers.upstox.settings import UpstoxSettings
@@ -73,8 +74,8 @@ async def _ours(port: int) -> None:
     }
     upstox = UpstoxSettings.model_validate({"access_token": "token", "base_url": url})
     dhan = DhanSettings.model_validate({"client_id": CLIENT_ID, "access_token": "token", "base_url": f"{url}/v2"})
-    with patch.object(rest, "LIMITS", raised):
-        broker = DhanBroker(dhan, instruments=known, clock=clock)
+    with patch.object(trading, "DhanClient", partial(DhanClient, limits=raised)):
+        broker = trading.DhanBroker(dhan, instruments=known, clock=clock)
     async with (
         UpstoxMarketData(upstox, instruments=known, clock=clock) as data,
         broker,

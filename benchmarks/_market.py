@@ -81,12 +81,13 @@ class Market:
         self._feeds: dict[str, asyncio.Transport] = {}
         self._subscribed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._order: asyncio.Future[tuple[int, bytes]] | None = None
+        self._trades = 0
 
     async def run(self, task: Round) -> list[int]:
         """Return nanoseconds from each frame's sending to its order's last byte, once the client listens."""
         feed = await self._feed(task.client)
-        frames = _frames(task.instruments)
-        return [await self._loop(feed, *frames[each % len(frames)]) for each in range(task.loops)]
+        messages = _messages(task.instruments)
+        return [await self._loop(feed, *messages[each % len(messages)]) for each in range(task.loops)]
 
     def listens(self, client: str, feed: asyncio.Transport) -> None:
         """Note that ``client`` has subscribed."""
@@ -110,7 +111,9 @@ class Market:
             raise Fault(f"{client} did not subscribe within {_PATIENCE:.0f} s") from None
         return self._feeds[client]
 
-    async def _loop(self, feed: asyncio.Transport, frame: bytes, price: Decimal) -> int:
+    async def _loop(self, feed: asyncio.Transport, message: pb.FeedResponse, price: Decimal) -> int:
+        self._trades += 1
+        frame = ws_frame(_stamped(message, self._trades).SerializeToString())
         await asyncio.sleep(_PAUSE)
         if self._order is not None:
             await self._order
@@ -141,17 +144,26 @@ def _check(body: bytes, price: Decimal) -> None:
 
 
 @cache
-def _frames(instruments: int) -> list[tuple[bytes, Decimal]]:
-    """Return WebSocket frames in mode full, each with the price of `KEY` in it; no two neighbours alike."""
-    frames = []
+def _messages(instruments: int) -> list[tuple[pb.FeedResponse, Decimal]]:
+    """Return messages in mode full, each with the price of `KEY` in it; no two neighbours alike."""
+    messages = []
     for number in range(_DIFFERENT_FRAMES):
         price = Decimal(1400) + TICK * (number * 7 % 997)
-        message = pb.FeedResponse(type=pb.live_feed, currentTs=1_790_829_901_250 + number)
+        message = pb.FeedResponse(type=pb.live_feed)
         message.feeds[KEY].CopyFrom(_entry(float(price), number))
         for other in range(1, instruments):
             message.feeds[f"NSE_EQ|INE{other:03}Z01017"].CopyFrom(_entry(100.0 + other + number % 40 / 20, number))
-        frames.append((ws_frame(message.SerializeToString()), price))
-    return frames
+        messages.append((message, price))
+    return messages
+
+
+def _stamped(message: pb.FeedResponse, trades: int) -> pb.FeedResponse:
+    """Return the message as one of new trades: time and volume only ever grow."""
+    message.currentTs = 1_790_829_901_250 + trades
+    for key in message.feeds:
+        market = message.feeds[key].fullFeed.marketFF
+        market.ltpc.ltt, market.vtt = 1_790_829_901_011 + trades, 240_000 + trades
+    return message
 
 
 def _entry(price: float, number: int) -> pb.Feed:

@@ -6,7 +6,8 @@
 A recording is gzip: frames of wire bytes, each after its length as a little-endian uint32.
 Ours delivers every tick and reads last price, trade time, volume and previous close; "with
 depth" makes the five levels of both sides as well. The vendor's side makes its dictionary, and
-nothing is read from it. All ways take turns in one process, and each ratio is the median over
+nothing is read from it. Updates that repeat the one before are left out beforehand, since ours
+passes over them. All ways take turns in one process, and each ratio is the median over
 the rounds; only ratios carry over to another machine.
 """
 
@@ -43,12 +44,16 @@ Decode = Callable[[bytes], object]
 
 
 def recorded_entries(path: Path) -> list[tuple[str, bytes]]:
-    """Return the (key, Feed) pairs of a recording, in order."""
+    """Return the (key, Feed) pairs of a recording, in order, without those that repeat the one before."""
     data, at = gzip.decompress(path.read_bytes()), 0
     entries: list[tuple[str, bytes]] = []
+    before: dict[str, bytes] = {}
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
-        entries.extend(pb.FeedFrame.FromString(data[at + 4 : at + 4 + length]).feeds.items())
+        for key, body in pb.FeedFrame.FromString(data[at + 4 : at + 4 + length]).feeds.items():
+            if before.get(key) != body:
+                entries.append((key, body))
+            before[key] = body
         at += 4 + length
     return entries
 
@@ -86,16 +91,24 @@ def frames_of(entries: Sequence[tuple[str, bytes]], *, size: int, keys: int) -> 
     for key, body in entries:
         by_key.setdefault(key, []).append(body)
     names = [f"{name}#{index}" for index, name in zip(range(keys), itertools.cycle(by_key), strict=False)]
-    supply = {name: itertools.cycle(by_key[name.partition("#")[0]]) for name in names}
-    for skipped, name in enumerate(names):
-        next(itertools.islice(supply[name], skipped, None))
     turns = max(1, len(entries) // keys)
+    supply: dict[str, Iterator[bytes]] = {}
+    for index, name in enumerate(names):
+        known = by_key[name.partition("#")[0]]
+        supply[name] = itertools.islice(known, index % (len(known) - turns), None)  # never back in time
     order = [name for _ in range(turns) for name in names]
     frames = []
     for first in range(0, len(order), size):
         feeds = {name: next(supply[name]) for name in order[first : first + size]}
         frames.append(pb.FeedFrame(type=pb.live_feed, feeds=feeds, currentTs=1_765_771_374_100).SerializeToString())
     return frames, names
+
+
+def snapshot_of(frame: bytes) -> bytes:
+    """Return the frame as the first of a connection."""
+    cut = pb.FeedFrame.FromString(frame)
+    cut.type = pb.initial_feed
+    return cut.SerializeToString()
 
 
 def decoder_for(keys: Sequence[str]) -> FeedDecoder:
@@ -156,6 +169,10 @@ def measure(entries: Sequence[tuple[str, bytes]], vendor: Decode | None, *, roun
     for size in (1, BATCH):
         frames, keys = frames_of(entries[: 10 * BATCH], size=size, keys=BATCH)
         ours = decoder_for(keys)
+        greetings, frames = [snapshot_of(frame) for frame in frames[: BATCH // size]], frames[BATCH // size :]
+        for frame in greetings:
+            ours.feed(frame, NOW)
+        assert sum(len(ours.feed(frame, NOW)) for frame in frames) == len(frames) * size, "not every tick is delivered"
         ways: dict[str, Callable[[bytes], object]] = {
             "headline": lambda frame, ours=ours: read_headline(ours, frame),  # type: ignore[misc]
             "with depth": lambda frame, ours=ours: read_depth(ours, frame),  # type: ignore[misc]
@@ -166,6 +183,8 @@ def measure(entries: Sequence[tuple[str, bytes]], vendor: Decode | None, *, roun
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(rounds + 1):
             for name, way in ways.items():
+                for frame in greetings:  # the same frames come once more: without a new beginning they would be late
+                    ours.feed(frame, NOW)
                 spent = seconds(way, frames)
                 if turn:  # the first round only warms up
                     taken[name].append(spent)

@@ -23,12 +23,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from hybridbroker.brokers.dhan.broker import DhanBroker
+from hybridbroker.brokers.dhan import broker as trading
+from hybridbroker.brokers.dhan.client import DhanClient
 from hybridbroker.brokers.dhan.limits import LIMITS
-from hybridbroker.brokers.dhan.orders import rest
 from hybridbroker.brokers.dhan.settings import DhanSettings
 from hybridbroker.clock import SystemClock
 from hybridbroker.domain.orders import LimitOrder, Side
@@ -37,6 +39,7 @@ from hybridbroker.instruments.registry import InstrumentRegistry
 from hybridbroker.transport.limits import Window
 
 _SPACING = 0.11
+_LIMITS = {**LIMITS, "order": (Window(limit=10, seconds=1.05),)}
 _REGISTRY = InstrumentRegistry.builtin()
 _RELIANCE = _REGISTRY["NSE:RELIANCE"]
 
@@ -54,7 +57,7 @@ def emulator() -> Iterator[dict[str, Any]]:
         process.wait()
 
 
-def at(address: dict[str, Any]) -> DhanBroker:
+def at(address: dict[str, Any]) -> trading.DhanBroker:
     settings = DhanSettings(
         client_id=address["client_id"],
         access_token=address["access_token"],
@@ -62,7 +65,8 @@ def at(address: dict[str, Any]) -> DhanBroker:
         order_updates_url=address["order_updates"],
         keep_warm_seconds=0,
     )
-    return DhanBroker(settings, instruments=_REGISTRY, clock=SystemClock())
+    with patch.object(trading, "DhanClient", partial(DhanClient, limits=_LIMITS)):
+        return trading.DhanBroker(settings, instruments=_REGISTRY, clock=SystemClock())
 
 
 def order(number: int) -> LimitOrder:
@@ -123,7 +127,6 @@ def main() -> None:
     if options.smoke:
         options.pairs = 5
     logging.getLogger("hybridbroker").setLevel(logging.ERROR)
-    vars(rest)["LIMITS"] = {**LIMITS, "order": (Window(limit=10, seconds=1.05),)}
     with emulator() as address, tempfile.TemporaryDirectory(dir=options.directory) as directory:
         result = asyncio.run(measure(address, pairs=options.pairs, directory=Path(directory)))
     if options.json:

@@ -17,3 +17,9 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"real market data is not here ({path}); set HYBRIDBROKER_SHARED_DATA")
     return path
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the tests away from the journals, kill files and stored tokens of whoever runs them."""
+    monkeypatch.setenv("HYBRIDBROKER_STATE_DIR", str(tmp_path_factory.mktemp("state")))

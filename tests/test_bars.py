@@ -117,3 +117,59 @@ def test_hours_are_aligned_to_the_indian_clock() -> None:
 def test_days_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="candles"):
         BarBuilder(RELIANCE, Interval.DAY_1)
+
+
+def test_one_tick_stamped_far_ahead_does_not_silence_the_builder() -> None:
+    wrong = Tick(RELIANCE, 500.0, 1, to_epoch_ms(at("23:59:00")), to_epoch_ms(at("09:15:30")), volume=12)
+
+    first, second = bars_of(
+        tick("09:15:00", 100, 10), wrong, tick("09:15:40", 101, 14), tick("09:16:00", 102, 15), tick("09:17:00", 1, 16)
+    )
+
+    assert (first.start, first.high, first.close, first.volume) == (at("09:15:00"), 101, 101, 5)
+    assert (second.start, second.close) == (at("09:16:00"), 102)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_wrong_stamps_that_agree_cost_a_bar_and_no_more(count: int) -> None:
+    wrong = [tick("23:59:00", 500, 11) for _ in range(count)]
+    later = [tick(f"09:{minute}:0{second}", 101, minute) for minute in range(16, 30) for second in (0, 1, 2, 3)]
+
+    bars = bars_of(tick("09:15:00", 100, 10), *wrong, *later)
+
+    starts = [bar.start for bar in bars]
+    assert starts == sorted(set(starts))
+    assert at("09:20:00") in starts
+    assert starts[-1] == at("09:28:00")
+    assert max(bar.high for bar in bars) <= 101
+
+
+def test_a_first_tick_stamped_far_ahead_is_taken_back() -> None:
+    real = (tick("09:15:00", 100, 10), tick("09:16:00", 101, 11), tick("09:17:00", 1, 12))
+
+    bars = bars_of(tick("23:59:00", 500, 9), *real)
+
+    assert [(bar.start, bar.close) for bar in bars] == [(at("09:15:00"), 100), (at("09:16:00"), 101)]
+
+
+def test_trades_after_a_long_quiet_are_taken_as_they_come() -> None:
+    bars = bars_of(tick("09:15:00", 100, 1), tick("11:00:00", 101, 2), tick("13:00:00", 102, 3))
+
+    assert [bar.start for bar in bars] == [at("09:15:00"), at("11:00:00")]
+
+
+def test_a_market_far_ahead_of_the_clock_is_taken_once_two_ticks_agree() -> None:
+    def ahead(clock: str, price: float) -> Tick:
+        return Tick(RELIANCE, price, 1, to_epoch_ms(at(clock)), to_epoch_ms(at("09:15:00")), volume=None)
+
+    bars = bars_of(*(ahead(clock, 1.0) for clock in ("09:15:00", "10:00:00", "11:00:00", "12:00:00", "12:00:01")))
+
+    assert [f"{bar.start:%H:%M}" for bar in bars] == ["09:15", "10:00", "11:00"]
+
+
+def test_a_snapshot_repeats_a_trade_and_does_not_count_it_again() -> None:
+    (bar,) = bars_of(
+        tick("09:15:00", 100, quantity=5), tick("09:15:00", 100, quantity=5, snapshot=True), tick("09:16:00", 1)
+    )
+
+    assert bar.volume == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
@@ -19,6 +20,9 @@ __all__ = [
     "BrokerPlugin",
     "Check",
     "CheckStatus",
+    "LoginRequest",
+    "LoginResult",
+    "LoginWay",
     "OpenContext",
     "find_broker",
     "installed_brokers",
@@ -66,6 +70,76 @@ CHECKED_BY_BROKERS: Final = ("token", "address", "data plan", "delivery sales", 
 one, the data plan, whether delivery shares can be sold (DDPI), the active segments, the date of its limits."""
 
 
+class LoginWay(StrEnum):
+    """How to log in; a broker takes some of these and raises `Unsupported` for the others."""
+
+    USUAL = "usual"
+    """Whatever the broker recommends with the settings there are."""
+    BROWSER = "browser"
+    """A page of the broker in a browser on this machine, which comes back to it."""
+    PASTE = "paste"
+    """The same page in a browser anywhere; the person pastes the address it ended at."""
+    REQUEST = "request"
+    """Ask the broker to ask the person in its app."""
+    TOTP = "totp"
+    """Unattended, with the secrets in the settings."""
+    TOKEN = "token"  # noqa: S105
+    """The person pastes a token made elsewhere."""
+    RENEW = "renew"
+    """Exchange a living token for a new one."""
+    STATUS = "status"
+    """Only say what token there is."""
+    LOGOUT = "logout"
+    """Make the token worthless and forget it."""
+
+
+@attrs.frozen(kw_only=True)
+class LoginRequest:
+    """What is asked of a broker's login, and how to reach the person who asks.
+
+    The callables may block until the person has answered.
+    """
+
+    way: LoginWay = LoginWay.USUAL
+    settings: Any = None
+    """The plugin's own settings object; None means: read the environment."""
+    clock: Clock = attrs.field(factory=SystemClock)
+    say: Callable[[str], None] = lambda line: None  # noqa: ARG005
+    """Show one line; it never holds a secret but the address of the broker's own login page."""
+    ask: Callable[[str], str] | None = None
+    """Ask for what may be seen; None: nobody is there."""
+    ask_secret: Callable[[str], str] | None = None
+    """Ask for what must not be echoed; None: nobody is there."""
+    open_browser: Callable[[str], bool] | None = None
+    """Open an address; returns whether a browser took it. None: there is no browser."""
+    kind: str = ""
+    """The kind of token that `LoginWay.TOKEN` brings, in the broker's own words; "" is its ordinary one."""
+    listen: tuple[str, int] | None = None
+    """Host and port for `LoginWay.REQUEST` to receive the token on; None only sends the request."""
+    listen_path: str = "/"
+    timeout: float = 300.0
+    """Seconds to wait for the person."""
+
+
+@attrs.frozen(kw_only=True)
+class LoginResult:
+    """What came of a login; no secret is in it."""
+
+    broker: str
+    logged_in: bool
+    """Whether there is a token now that the broker takes, as far as can be told."""
+    account: str = ""
+    """The broker's id of the account."""
+    kind: str = ""
+    """The kind of token, in the broker's own words."""
+    expires_at: datetime | None = None
+    """When the token dies; None where nobody can tell."""
+    source: str = ""
+    """Where the token is kept: a file, or the name of a variable."""
+    notes: tuple[str, ...] = ()
+    """What else is worth knowing, a sentence each."""
+
+
 @attrs.frozen(kw_only=True)
 class BrokerPlugin:
     """Everything the library knows of a broker before it is opened.
@@ -86,7 +160,8 @@ class BrokerPlugin:
     """Return the `ListingSource` of this broker's instrument master (`hybridbroker.instruments.listings`)."""
     charges: Callable[[], Any] | None = None
     """Return the `ChargeSchedule` of trades at this broker: statutory rows and its own."""
-    login: Callable[..., Awaitable[Any]] | None = None
+    login: Callable[[LoginRequest], Awaitable[LoginResult]] | None = None
+    """Obtain a token and keep it where the broker's objects find it, or say what there is (`LoginWay`)."""
     checks: Callable[[OpenContext], Awaitable[Sequence[Check]]] | None = None
     """Answer `hybridbroker doctor`: one `Check` for each of `CHECKED_BY_BROKERS` that can be told."""
 

@@ -149,6 +149,12 @@ class FeedHealth(Protocol):
     """How a stream is doing; read it at any time."""
 
     state: FeedState
+    trouble: str | None
+    """Why there is no connection, in words for a person; None while there is one."""
+    refusals: int
+    """How often the server turned a connection down instead of failing, such as with HTTP 403 or 429."""
+    silent: bool
+    """Whether nothing comes although a session is open, for longer than is usual."""
     last_frame: datetime | None
     """When anything came from the socket, pings included; None before the first."""
     last_data: datetime | None
@@ -162,13 +168,26 @@ class FeedHealth(Protocol):
 
     @property
     def skipped(self) -> Mapping[str, int]:
-        """What could not be delivered, by reason: malformed frames, unknown keys, text frames."""
+        """What could not be delivered, by reason: malformed frames, unknown keys, repeated and late updates."""
+        ...
+
+    @property
+    def unheard(self) -> Sequence[str]:
+        """Ids of the instruments that have told nothing since they were subscribed."""
+        ...
+
+    def silence(self, instrument: Instrument | None = None) -> float:
+        """Return the seconds in which something should have come and nothing did, of the feed or of one instrument.
+
+        0 outside the instrument's session where the stream knows sessions, and counted from its
+        opening at the earliest; infinite for an instrument that nobody subscribed.
+        """
         ...
 
     def stale(self, instrument: Instrument | None = None, *, after: float = 30.0) -> bool:
-        """Say whether nothing came for ``after`` seconds, for the feed or for one instrument.
+        """Say whether `silence` is longer than ``after`` seconds: outside the session it never is.
 
-        Knows only time, not the calendar: outside the session silence is normal.
+        A stream that knows no calendar knows only time.
         """
         ...
 

@@ -89,8 +89,12 @@ class Strategy:
         self.stopping = True
 
 
-async def run(strategy: Strategy, session: TradingSession, *, until_close: bool = False) -> None:
+async def run(
+    strategy: Strategy, session: TradingSession, *, until_close: bool = False, build_bars: bool = True
+) -> None:
     """Drive ``strategy`` until it stops, the stream ends, or (``until_close``) the market closes.
+
+    ``build_bars=False`` builds none from ticks: the stream carries whole ones, as a replay can.
 
     An exception from a hook ends the run: ``on_stop`` is called, then it propagates. Neither
     that nor a cancellation (Ctrl-C) interrupts a hook that is running, which may be waiting for
@@ -102,7 +106,7 @@ async def run(strategy: Strategy, session: TradingSession, *, until_close: bool 
             session.broker.order_updates() as updates,
             session.data.stream(strategy.instruments, mode=strategy.mode) as events,
         ):
-            await _Loop(strategy, until_close=until_close).drive(events, updates)
+            await _Loop(strategy, until_close=until_close, build_bars=build_bars).drive(events, updates)
     finally:
         await strategy.on_stop()
 
@@ -110,9 +114,10 @@ async def run(strategy: Strategy, session: TradingSession, *, until_close: bool 
 class _Loop:
     """One run: two streams in, one hook at a time."""
 
-    def __init__(self, strategy: Strategy, *, until_close: bool) -> None:
+    def __init__(self, strategy: Strategy, *, until_close: bool, build_bars: bool) -> None:
         self._strategy = strategy
         self._until_close = until_close
+        self._build_bars = build_bars
         self._turn = asyncio.Lock()
         self._bars: dict[str, BarBuilder] = {}
         self._closed: dict[str, MarketPhase] = {}
@@ -151,7 +156,7 @@ class _Loop:
         async for event in events:
             async with self._turn:
                 await self._dispatch(event)
-                if self._strategy.stopping or self._is_over(event):
+                if self._strategy.stopping or (self._until_close and self._is_over(event)):
                     await self._flush()
                     return
         async with self._turn:
@@ -165,8 +170,10 @@ class _Loop:
                 else:
                     await self._strategy.on_order(update)
 
-    async def _dispatch(self, event: MarketEvent) -> None:
+    async def _dispatch(self, event: MarketEvent | Candle) -> None:
         match event:
+            case Candle():
+                await self._strategy.on_candle(event)
             case Tick():
                 bar = self._bar(event)
                 if bar is not None:
@@ -182,7 +189,7 @@ class _Loop:
                 assert_never(event)
 
     def _bar(self, tick: Tick) -> Candle | None:
-        if self._strategy.interval is None:
+        if self._strategy.interval is None or not self._build_bars:
             return None
         builder = self._bars.get(tick.instrument.id)
         if builder is None:
@@ -197,7 +204,7 @@ class _Loop:
 
     def _is_over(self, event: MarketEvent) -> bool:
         """Say whether every segment the strategy trades has closed."""
-        if not (self._until_close and isinstance(event, MarketStatus)):
+        if not isinstance(event, MarketStatus):
             return False
         self._closed.update(event.phases)
         segments = {f"{each.exchange}:{each.segment.value}" for each in self._strategy.instruments}

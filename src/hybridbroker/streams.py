@@ -1,4 +1,4 @@
-"""Between a reader that must never wait and a consumer that may: the newest price wins.
+"""Between a reader that must never wait and a consumer that may: the newest price wins; and how the reader is doing.
 
 Written here rather than taken from a library: a queue that conflates by key, keeps gaps
 in order and wakes its consumer once per frame instead of once per tick is not on offer.
@@ -13,10 +13,12 @@ from datetime import datetime
 from typing import Final
 
 from hybridbroker.clock import Clock
-from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import FeedState, Gap, MarketEvent, Tick
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import Exchange, Instrument, Segment
+from hybridbroker.domain.market import FeedState, Gap, MarketEvent, MarketStatus, Tick
 from hybridbroker.errors import FeedError
 from hybridbroker.protocols import Overflow
+from hybridbroker.silence import OpenHours
 
 __all__ = ["EventBuffer", "StreamHealth", "only_ticks"]
 
@@ -25,20 +27,41 @@ _MAX_PENDING: Final = 20_000
 
 
 class StreamHealth:
-    """The `FeedHealth` that our streams share; the reader writes it, everybody reads it."""
+    """The `FeedHealth` that our streams share; the reader writes it, everybody reads it.
 
-    def __init__(self, clock: Clock) -> None:
+    With a ``calendar`` silence counts only while the instrument's session is open; beyond what
+    the calendar covers the broker's own market status decides. Without one it knows only time.
+    """
+
+    def __init__(self, clock: Clock, *, calendar: TradingCalendar | None = None) -> None:
         self.state = FeedState.CONNECTING
+        self.trouble: str | None = None
+        """Why there is no connection, in words for a person; None while there is one."""
+        self.refusals = 0
+        """How often the server turned a connection down, such as with HTTP 403 or 429."""
+        self.silent = False
+        """Whether nothing comes although a session is open, for longer than is usual; set by the stream's watch."""
         self.last_frame: datetime | None = None
         self.last_data: datetime | None = None
+        self.newest_trade_ms = 0
+        """The newest exchange time of any tick, milliseconds since 1970 UTC; 0 before the first."""
         self.reconnects = 0
         self.gaps = 0
         self.conflated = 0
         self.skipped: Counter[str] = Counter()
         self.read_at = clock.monotonic()
         self._clock = clock
+        self._hours = None if calendar is None else OpenHours(calendar, clock)
+        self._expected: dict[str, Instrument] = {}
+        self._markets: Counter[tuple[Exchange, Segment]] = Counter()
+        self._unheard: dict[str, None] = {}
         self._seen: dict[str, float] = {}
         self._newest = clock.monotonic()
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Return the ids of the instruments that have told nothing since they were subscribed."""
+        return tuple(self._unheard)
 
     def frame(self) -> None:
         """Note that something came from the socket, be it only a ping."""
@@ -48,24 +71,67 @@ class StreamHealth:
         """Note which instruments a frame spoke of."""
         self.last_frame = self.last_data = self._clock.now()
         self._newest = now = self._clock.monotonic()
+        seen, unheard, newest_ms = self._seen, self._unheard, self.newest_trade_ms
         for tick in ticks:
-            self._seen[tick.instrument.id] = now
+            name = tick.instrument.id
+            seen[name] = now
+            if unheard:
+                unheard.pop(name, None)
+            if tick.traded_ms is not None and tick.traded_ms > newest_ms:
+                newest_ms = tick.traded_ms
+        self.newest_trade_ms = newest_ms
+
+    def heard(self, instruments: Iterable[Instrument]) -> None:
+        """Note instruments that a frame spoke of without telling anything new."""
+        self.last_frame = self.last_data = self._clock.now()
+        self._newest = now = self._clock.monotonic()
+        for instrument in instruments:
+            self._seen[instrument.id] = now
+            self._unheard.pop(instrument.id, None)
+
+    def told(self, status: MarketStatus) -> None:
+        """Note what the broker says of its markets."""
+        if self._hours is not None:
+            self._hours.told(status)
 
     def expect(self, instruments: Iterable[Instrument]) -> None:
         """Start the staleness clock of instruments that have just been subscribed."""
         now = self._clock.monotonic()
+        if not self._expected:
+            self._newest = now
         for instrument in instruments:
-            self._seen.setdefault(instrument.id, now)
+            if instrument.id not in self._expected:
+                self._expected[instrument.id] = instrument
+                self._markets[instrument.exchange, instrument.segment] += 1
+                self._unheard[instrument.id] = None
+                self._seen[instrument.id] = now
 
     def forget(self, instruments: Iterable[Instrument]) -> None:
         """Stop the staleness clock of instruments that are no longer subscribed."""
         for instrument in instruments:
+            if self._expected.pop(instrument.id, None) is not None:
+                self._markets -= Counter([(instrument.exchange, instrument.segment)])
+            self._unheard.pop(instrument.id, None)
             self._seen.pop(instrument.id, None)
 
-    def stale(self, instrument: Instrument | None = None, *, after: float = 30.0) -> bool:
-        """Say whether nothing came for ``after`` seconds; an instrument nobody subscribed is stale."""
+    def silence(self, instrument: Instrument | None = None) -> float:
+        """Return the seconds in which something should have come and nothing did, of the feed or of one instrument.
+
+        0 outside the session, and counted from its opening at the earliest; infinite for an
+        instrument that nobody subscribed.
+        """
         seen = self._newest if instrument is None else self._seen.get(instrument.id)
-        return seen is None or self._clock.monotonic() - seen > after
+        if seen is None:
+            return float("inf")
+        silent = self._clock.monotonic() - seen
+        if self._hours is None:
+            return silent
+        markets = self._markets if instrument is None else ((instrument.exchange, instrument.segment),)
+        return min(silent, self._hours.longest_open(markets))
+
+    def stale(self, instrument: Instrument | None = None, *, after: float = 30.0) -> bool:
+        """Say whether nothing came for ``after`` seconds of an open session; what nobody subscribed is stale."""
+        return self.silence(instrument) > after
 
 
 class EventBuffer:
@@ -107,6 +173,11 @@ class EventBuffer:
         while self._overflow is Overflow.BLOCK and self._events and not self._closed:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the reader waits for the consumer at present (``Overflow.BLOCK``)."""
+        return self._room is not None and not self._room.done()
 
     def close(self, error: BaseException | None = None) -> None:
         """End the stream; the consumer gets what is left, then ``error`` or the end."""

@@ -63,7 +63,7 @@ def assert_one_clear_line(done: Done, fix: str) -> None:
         ("demo --instruments no-such.db", "no-such.db"),
         ("demo --instrument NSE:NOPE", "NSE:NOPE"),
         ("watch NSE:RELIANCE --data nobody --instruments builtin", "installed"),
-        ("watch NSE:RELIANCE --data dhan --instruments builtin", "market data"),
+        ("watch NSE:RELIANCE --data dhan-sandbox --instruments builtin", "market data"),
     ],
 )
 def test_mistake_is_one_line_with_the_fix(hybridbroker: Command, line: str, fix: str) -> None:

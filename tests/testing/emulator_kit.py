@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,8 @@ from hybridbroker.testing.emulators import feed_pb2 as pb
 RELIANCE = "NSE_EQ|INE002A01018"
 TCS = "NSE_EQ|INE467B01029"
 NIFTY = "NSE_INDEX|Nifty 50"
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Loopback speaks plain HTTP; without this every client would load the certificates of all the world."""
 
 
 def rest(emulator: UpstoxEmulator | DhanEmulator, *, token: str | None = None) -> httpx.AsyncClient:
@@ -25,7 +28,7 @@ def rest(emulator: UpstoxEmulator | DhanEmulator, *, token: str | None = None) -
         headers = {"Authorization": f"Bearer {token}"}
     else:
         headers = {"access-token": token, "client-id": emulator.client_id}
-    return httpx.AsyncClient(base_url=emulator.rest_url, headers=headers, trust_env=False)
+    return httpx.AsyncClient(base_url=emulator.rest_url, headers=headers, trust_env=False, verify=_TLS)
 
 
 async def one_time_url(upstox: UpstoxEmulator) -> str:

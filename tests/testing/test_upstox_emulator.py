@@ -365,8 +365,9 @@ async def test_candle_errors_have_their_documented_codes(upstox_emulator: Upstox
 
 @pytest.mark.parametrize("call", ["ltp", "ohlc", "quotes"])
 async def test_quotes_are_keyed_by_segment_and_symbol(upstox_emulator: UpstoxEmulator, call: str) -> None:
+    wanted = {"instrument_key": f"{RELIANCE},{TCS},NSE_EQ|NOBODY", "interval": "1d"}
     async with rest(upstox_emulator) as http:
-        reply = await http.get(f"/v3/market-quote/{call}", params={"instrument_key": f"{RELIANCE},{TCS},NSE_EQ|NOBODY"})
+        reply = await http.get(f"/v3/market-quote/{call}", params=wanted)
 
     data = reply.json()["data"]
     assert sorted(data) == ["NSE_EQ:RELIANCE", "NSE_EQ:TCS"]

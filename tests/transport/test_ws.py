@@ -750,3 +750,56 @@ async def test_hold_off_keeps_the_next_connection_away() -> None:
         await take(frames, 2)
 
     assert clock.slept == [60]
+
+
+async def test_a_connection_that_lives_can_be_given_up_for_a_new_one() -> None:
+    async with Feed(sending(b"1"), sending(b"2")).serving() as feed, socket(feed, Noting()) as frames:
+        await take(frames, 1)
+        frames.renew("it says nothing")
+        resumed, second = await take(frames, 2)
+
+        assert isinstance(resumed, Resumed)
+        assert resumed.reason == "it says nothing"
+        assert second == b"2"
+        assert frames.generation == 2
+
+
+async def test_every_trouble_is_told_with_its_kind() -> None:
+    told: list[tuple[Trouble, str]] = []
+    async with (
+        Feed(cutting(b"1"), sending(b"2")).serving() as feed,
+        socket(feed, Noting(), on_trouble=lambda *each: told.append(each)) as frames,
+    ):
+        await take(frames, 1)
+        feed.refuse = [403, 429, 503]
+        await take(frames, 2)
+
+    assert [trouble for trouble, _ in told] == [
+        Trouble.NETWORK,
+        Trouble.REFUSED,
+        Trouble.LIMITED,
+        Trouble.UNAVAILABLE,
+    ]
+    assert "HTTP 403" in told[1][1]
+
+
+async def test_other_credentials_are_sought_once_after_a_401() -> None:
+    sought: list[int] = []
+
+    async def seek() -> None:
+        sought.append(1)
+
+    async with (
+        Feed(cutting(b"1"), sending(b"2")).serving() as feed,
+        socket(feed, Noting(), on_refused=seek) as frames,
+    ):
+        await take(frames, 1)
+        feed.refuse = [401]
+        await take(frames, 2)
+        feed.refuse = [401, 401]
+        frames.renew("again")
+
+        with pytest.raises(FeedAuthenticationError):
+            await take(frames, 2)
+
+    assert sought == [1, 1]

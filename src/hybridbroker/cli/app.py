@@ -4,7 +4,23 @@ from __future__ import annotations
 
 import typer
 
-from hybridbroker.cli import brokers, demo, doctor, emulate, gauntlet, instruments, order, orders, watch
+from hybridbroker.cli import (
+    account,
+    backtest,
+    brokers,
+    candles,
+    conformance,
+    demo,
+    doctor,
+    emulate,
+    gauntlet,
+    instruments,
+    login,
+    order,
+    orders,
+    record,
+    watch,
+)
 
 __all__ = ["app"]
 
@@ -18,10 +34,18 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(watch.watch)
+app.command()(candles.candles)
+app.command()(record.record)
+app.command()(backtest.backtest)
 app.command()(order.order)
 app.command()(orders.orders)
+app.command()(account.positions)
+app.command()(account.holdings)
+app.command()(account.funds)
+app.command()(login.login)
 app.command()(doctor.doctor)
 app.command()(brokers.brokers)
+app.command()(conformance.conformance)
 app.command()(emulate.emulate)
 app.command()(gauntlet.gauntlet)
 app.add_typer(instruments.app, name="instruments")

@@ -48,23 +48,27 @@ def doctor(
 
 
 async def _examine(wanted: Sequence[str], instruments: Path | None, journal: Path | None) -> list[tuple[str, Check]]:
-    from hybridbroker.cli.doctor_checks import check_disk, check_registry, check_session
+    from hybridbroker.cli.doctor_checks import check_disk, check_dotenv, check_registry, check_session
     from hybridbroker.clock import SystemClock
     from hybridbroker.domain.calendar import TradingCalendar
     from hybridbroker.execution.account import AccountFiles
     from hybridbroker.plugins import find_broker, installed_brokers
+    from hybridbroker.protocols import Capability
 
     now = SystemClock().now()
     local = [
         *check_session(TradingCalendar(), now=now),
         check_registry(instruments, now=now),
         check_disk(AccountFiles.of("any").rate.parent),
+        *check_dotenv(Path(".env")),
     ]
     findings = [(_HERE, check) for check in local]
     configured = 0
     for name in wanted or installed_brokers():
         plugin = find_broker(name)
         checks, is_configured = await _examine_broker(plugin, must=name in wanted, journal=journal)
+        if not (is_configured or wanted or Capability.LIVE_MONEY in plugin.capabilities):
+            continue  # nobody needs a sandbox
         configured += is_configured
         findings.extend((name, check) for check in checks)
     if not configured:
@@ -111,7 +115,7 @@ async def _ask(plugin: BrokerPlugin, settings: Any) -> list[Check]:
             answered = [Check(subject="account", status=CheckStatus.FAILED, message=str(exc))]
     told = {check.subject for check in answered}
     unanswered = [
-        Check(subject=subject, status=CheckStatus.UNKNOWN, message=f"{plugin.title} here cannot tell yet")
+        Check(subject=subject, status=CheckStatus.UNKNOWN, message=f"{plugin.title} does not tell")
         for subject in CHECKED_BY_BROKERS
         if subject not in told
     ]

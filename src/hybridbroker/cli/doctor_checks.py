@@ -19,7 +19,15 @@ from hybridbroker.execution.killswitch import KillSwitch
 from hybridbroker.execution.records import OrderState
 from hybridbroker.plugins import Check, CheckStatus
 
-__all__ = ["check_clock", "check_disk", "check_journal", "check_kill_switch", "check_registry", "check_session"]
+__all__ = [
+    "check_clock",
+    "check_disk",
+    "check_dotenv",
+    "check_journal",
+    "check_kill_switch",
+    "check_registry",
+    "check_session",
+]
 
 _SKEW_WARNING: Final = 2.0
 _SKEW_FATAL: Final = 30.0
@@ -181,3 +189,15 @@ def check_disk(directory: Path) -> Check:
         return Check(subject="disk", status=CheckStatus.OK, message=message)
     status = CheckStatus.FAILED if free < _NOTHING else CheckStatus.WARNING
     return Check(subject="disk", status=status, message=message, fix="free some space: no order leaves unrecorded")
+
+
+def check_dotenv(path: Path) -> Sequence[Check]:
+    """Say whether others on this machine may read the file of settings, where there is one."""
+    from hybridbroker.transport.vault import is_exposed
+
+    if not path.exists():
+        return []
+    if is_exposed(path):
+        message = f"{path.resolve()} can be read by others on this machine, and tokens may be in it"
+        return [Check(subject="secrets", status=CheckStatus.WARNING, message=message, fix=f"chmod 600 {path}")]
+    return [Check(subject="secrets", status=CheckStatus.OK, message=f"{path.resolve()} is yours alone")]

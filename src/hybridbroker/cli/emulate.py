@@ -26,6 +26,9 @@ _VARIABLES = {
     "DHAN_ORDER_UPDATES_URL": ("dhan", "order_updates"),
     "DHAN_CLIENT_ID": ("dhan", "client_id"),
     "DHAN_ACCESS_TOKEN": ("dhan", "access_token"),
+    "DHAN_FEED_URL": ("dhan", "feed"),
+    "DHAN_AUTH_URL": ("dhan", "auth"),
+    "UPSTOX_ORDER_URL": ("upstox", "rest"),
 }
 
 
@@ -104,12 +107,15 @@ def _addresses(upstox: UpstoxEmulator, dhan: DhanEmulator) -> dict[str, dict[str
         "upstox": {
             "rest": upstox.rest_url,
             "feed": upstox.feed_url,
+            "portfolio": upstox.portfolio_url,
             "access_token": upstox.access_token,
             "instruments": {each.instrument.id: each.upstox_key for each in listed},
         },
         "dhan": {
             "rest": dhan.rest_url,
             "order_updates": dhan.order_updates_url,
+            "feed": dhan.feed_url,
+            "auth": dhan.auth_url,
             "client_id": dhan.client_id,
             "access_token": dhan.access_token,
             "instruments": {each.instrument.id: f"{each.dhan_segment}:{each.dhan_id}" for each in listed},

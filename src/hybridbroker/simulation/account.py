@@ -11,6 +11,7 @@ import attrs
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import Product, Side, Trade
 from hybridbroker.domain.portfolio import Holding, Position
+from hybridbroker.errors import InvalidOrder
 
 __all__ = ["Account"]
 
@@ -89,6 +90,21 @@ class Account:
         won = self._deliver(line, trade) if trade.product is Product.DELIVERY else self._net(line, trade)
         line.realised += won
         self.realised += won
+
+    def convert(self, instrument: Instrument, quantity: int, *, from_product: Product, to_product: Product) -> None:
+        """Hold ``quantity`` units (signed) of today's position as another product, at their average cost.
+
+        Raises:
+            InvalidOrder: So many are not open.
+        """
+        line = self._line(instrument, from_product)
+        if quantity == 0 or abs(quantity) > abs(line.open.quantity) or quantity * line.open.quantity < 0:
+            raise InvalidOrder(f"{line.open.quantity} {instrument.id} are open as {from_product}, not {quantity}")
+        cost = line.open.remove(quantity)
+        other = self._line(instrument, to_product)
+        self._turnover(line, quantity).add(-abs(quantity), -abs(cost))
+        self._turnover(other, quantity).add(abs(quantity), abs(cost))
+        other.open.add(quantity, cost)
 
     def give(self, instrument: Instrument, quantity: int, average_price: Decimal) -> None:
         """Put settled shares into the holdings without a trade, as an account may have at its start."""
@@ -226,6 +242,10 @@ class Account:
             realised_pnl=line.realised,
             unrealised_pnl=None if last is None else last * line.open.quantity - line.open.cost,
         )
+
+    @staticmethod
+    def _turnover(line: _Line, quantity: int) -> _Lot:
+        return line.bought if quantity > 0 else line.sold
 
     def _line(self, instrument: Instrument, product: Product) -> _Line:
         return self._lines.setdefault((instrument.id, product), _Line(instrument, product))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 
 import attrs
 
@@ -78,6 +79,15 @@ class OrderLog:
             raise OrderRejected(f"order {order_id} is {order.status}; nothing of it can change")
         return self._working[order_id]
 
+    @property
+    def has_open(self) -> bool:
+        """Say whether any order is open."""
+        return bool(self._working)
+
+    def is_resting(self, instrument: Instrument) -> bool:
+        """Say whether any order of one instrument is open."""
+        return bool(self._resting.get(instrument.id))
+
     def resting(self, instrument: Instrument) -> list[Working]:
         """Return the open orders of one instrument, first come first."""
         resting = self._resting.get(instrument.id)
@@ -97,6 +107,7 @@ class TradeLog:
         self._first_of_today = 0
         self._billed = Charges()
         self._note: Charges | None = Charges()
+        self._turnover = Decimal(0)
 
     def __len__(self) -> int:
         return len(self._trades)
@@ -108,6 +119,7 @@ class TradeLog:
     def add(self, trade: Trade) -> None:
         """Remember one more."""
         self._trades.append(trade)
+        self._turnover += trade.value
         self._note = None
 
     def today(self) -> list[Trade]:
@@ -120,8 +132,16 @@ class TradeLog:
             self._note = Charges() if self._schedule is None else self._schedule.charges_for(self.today())
         return self._billed + self._note
 
+    def charged_at_most(self) -> Decimal:
+        """Return rupees that `charges` cannot exceed, without adding up the day's note."""
+        if self._note is not None or self._schedule is None:
+            return self.charges().total
+        orders = len(self._trades) - self._first_of_today
+        return self._billed.total + self._schedule.at_most(self._turnover, orders=orders)
+
     def end_day(self) -> Charges:
         """Bill the day's note, and return everything billed so far."""
         self._billed, self._note = self.charges(), Charges()
         self._first_of_today = len(self._trades)
+        self._turnover = Decimal(0)
         return self._billed

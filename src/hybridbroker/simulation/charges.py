@@ -204,6 +204,7 @@ class ChargeSchedule:
         self.name = name
         """Whose brokerage and depository rows it holds."""
         self.rows = tuple(sorted(rows, key=lambda row: (row.part is Part.DEPOSITORY, row.per is Per.TAX)))
+        self._ceiling: tuple[Decimal, Decimal, Decimal] | None = None
         units: dict[str, Decimal] = {}
         for row in self.rows:
             if units.setdefault(row.name, row.unit) != row.unit:
@@ -255,6 +256,24 @@ class ChargeSchedule:
         for day in sorted(days):
             total += self._note(day, days[day], rounding)
         return total
+
+    def at_most(self, turnover: Decimal, *, orders: int) -> Decimal:
+        """Return rupees that one day's contract note cannot exceed, whatever was traded; quick, and never too low."""
+        if self._ceiling is None:
+            by_name: dict[str, tuple[Decimal, Decimal, Decimal]] = {}
+            tax = _ZERO
+            for row in self.rows:
+                rate, flat = row.rate or _ZERO, row.flat or _ZERO
+                if row.per is Per.TAX:
+                    tax = max(tax, rate)
+                    continue
+                known = by_name.get(row.name, (_ZERO, _ZERO, _ZERO))
+                by_value = rate if row.per is Per.VALUE else _ZERO
+                by_name[row.name] = (max(known[0], by_value), max(known[1], flat), row.unit)
+            sums = [sum(column, _ZERO) for column in zip(*by_name.values(), strict=True)] or [_ZERO] * 3
+            self._ceiling = (sums[0] * (1 + tax), sums[1] * (1 + tax), sums[2] + 1)
+        of_value, of_order, rounding = self._ceiling
+        return turnover * of_value + orders * of_order + rounding
 
     def _note(self, day: date, executions: Sequence[Execution], rounding: Rounding) -> Charges:
         note = _Note()

@@ -11,7 +11,7 @@ from hybridbroker.domain.orders import Product, Side
 from hybridbroker.simulation.account import Account
 from hybridbroker.simulation.working import Working
 
-__all__ = ["refusal", "required"]
+__all__ = ["can_hold", "refusal", "required"]
 
 _ZERO: Final = Decimal(0)
 
@@ -25,7 +25,7 @@ def refusal(
     those of them are counted. An order that needs no rupees is never refused for want of them.
     """
     order = working.order
-    if not _can_hold(order.instrument, order.product):
+    if not can_hold(order.instrument, order.product):
         return f"{order.instrument.id} as {order.product} is not simulated"
     if order.product is Product.DELIVERY and order.side is Side.SELL:
         free = max(0, account.deliverable(order.instrument) - _claimed(others, order.instrument))
@@ -72,7 +72,8 @@ def _claimed(orders: Iterable[Working], instrument: Instrument) -> int:
     )
 
 
-def _can_hold(instrument: Instrument, product: Product) -> bool:
+def can_hold(instrument: Instrument, product: Product) -> bool:
+    """Say whether positions of ``instrument`` are simulated as ``product``."""
     if product is Product.INTRADAY:
         return True
     return product is (Product.DELIVERY if instrument.segment is Segment.CASH else Product.MARGIN)

@@ -12,20 +12,42 @@ import attrs
 from hybridbroker.clock import IST, Clock, SystemClock
 from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.domain.instrument import Instrument, Segment
-from hybridbroker.domain.market import MarketPhase, MarketStatus, Tick
-from hybridbroker.domain.orders import MarketOrder, Order, OrderRequest, OrderStatus, Product, Side, Trade, Validity
+from hybridbroker.domain.market import Candle, MarketPhase, MarketStatus, Tick
+from hybridbroker.domain.orders import (
+    MarketOrder,
+    Order,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    Product,
+    Side,
+    Trade,
+    Validity,
+)
 from hybridbroker.domain.portfolio import Funds, Holding, Position
 from hybridbroker.errors import InvalidOrder, OrderRejected, Unsupported
 from hybridbroker.simulation.account import Account
 from hybridbroker.simulation.book import OrderLog, TradeLog
 from hybridbroker.simulation.charges import Charges, ChargeSchedule
-from hybridbroker.simulation.checks import refusal, required
-from hybridbroker.simulation.matching import Fill, Offer, is_triggered, offers, take
+from hybridbroker.simulation.checks import can_hold, refusal, required
+from hybridbroker.simulation.fills import BarFill, FillModel
+from hybridbroker.simulation.matching import (
+    Fill,
+    Offer,
+    is_triggered,
+    offers,
+    share_of,
+    take,
+    worst_price,
+)
+from hybridbroker.simulation.standing import StandingOrders
 from hybridbroker.simulation.working import Working
 
 __all__ = ["PnL", "SimulatedExchange"]
 
 _ZERO: Final = Decimal(0)
+_LAST_MOMENT: Final = timedelta(seconds=1)
+"""Before midnight, when a day ends that nobody ended."""
 _NOT_OPEN: Final = frozenset({MarketPhase.PRE_OPEN, MarketPhase.CLOSING, MarketPhase.CLOSED})
 
 
@@ -48,7 +70,7 @@ class PnL:
         return self.gross - self.charges
 
 
-class SimulatedExchange:
+class SimulatedExchange(StandingOrders):
     """One account at one exchange, driven by ticks.
 
     Orders are checked (session, price band, funds, shares to deliver), matched against the last
@@ -57,7 +79,7 @@ class SimulatedExchange:
     the same day, are an unsettled holding on the next, and a delivery sale without shares is
     refused. Day orders die with their day; intraday positions are closed at ``square_off``, or
     with the day, at the last price. Charges accrue by whole contract notes, one a day. Ids are
-    counted, so the same calls always give the same book.
+    counted, so the same calls always give the same book. Standing orders are `StandingOrders`.
 
     A day is over when a call with a later date comes, or when `next_day` is called. ``at`` is
     when a call happens, by default ``clock.now()``. Nothing here knows of queues, auctions,
@@ -74,6 +96,8 @@ class SimulatedExchange:
         square_off: When intraday positions are closed and their orders cancelled, IST.
         match_on_arrival: Whether an order can trade on the tick that was last when it came; if
             not, the next tick is its first.
+        fill: What is assumed where the market shows no book. `BarFill.WORST` trades on whole bars
+            only (`on_bar`); ticks then only tell the price.
     """
 
     def __init__(
@@ -87,13 +111,18 @@ class SimulatedExchange:
         leverage: Decimal = Decimal(1),
         square_off: time | None = None,
         match_on_arrival: bool = True,
+        fill: FillModel | None = None,
     ) -> None:
+        super().__init__()
         self._charged = charges is not None
         self._clock = clock or SystemClock()
         self._calendar = calendar
         self._leverage = leverage
         self._square_off = square_off
-        self._match_on_arrival = match_on_arrival
+        self._fill = fill or FillModel()
+        self._by_bars = self._fill.bars is BarFill.WORST
+        self.match_on_arrival = match_on_arrival and not self._by_bars
+        """Whether an order can trade on the last tick when it comes; a replay ends by setting it to False."""
         self._account = Account(cash=cash, leverage=leverage)
         for each in holdings:
             self._account.give(each.instrument, each.quantity, each.average_price or _ZERO)
@@ -124,13 +153,9 @@ class SimulatedExchange:
 
     def submit(self, request: OrderRequest, *, at: datetime | None = None) -> Order:
         """As `place`, but return a refused order instead of raising."""
-        now = at or self._clock.now()
+        now = self._now(at)
         self.advance(at=now)
-        instrument = request.instrument
-        if self._charged and instrument.segment is not Segment.CASH:
-            raise Unsupported(
-                f"charges of {instrument.segment} trades are not tabulated; simulate {instrument.id} without charges"
-            )
+        self._require_priced(request.instrument)
         working = self._accept(request, now)
         reason = self._prepare(working, now) or self._refusal(working)
         if reason is not None:
@@ -138,6 +163,7 @@ class SimulatedExchange:
         self._orders.enter(working)
         if reason is None:
             self._arrive(working, now)
+            self._review_standing()
         return working.order
 
     def modify(
@@ -149,8 +175,11 @@ class SimulatedExchange:
         price: Decimal | None = None,
         trigger_price: Decimal | None = None,
         validity: Validity | None = None,
+        kind: OrderType | None = None,
     ) -> Order:
         """Change an open order, which loses its place and arrives anew; ``quantity`` is the new total.
+
+        With another ``kind`` it becomes an order of that kind, of which all prices must be given.
 
         Raises:
             OrderRejected: It is final, or the new terms are wrong or not covered; nothing changed.
@@ -160,14 +189,20 @@ class SimulatedExchange:
         self.advance(at=now)
         old = self._orders.open_one(order_id)
         try:
-            new = old.amended(quantity=quantity, price=price, trigger_price=trigger_price, validity=validity)
+            terms = old
+            if kind is not None and kind is not old.order.type:
+                terms = old.retyped(kind, quantity=quantity, price=price, trigger_price=trigger_price)
+            new = terms.amended(quantity=quantity, price=price, trigger_price=trigger_price, validity=validity)
         except InvalidOrder as exc:
             raise OrderRejected(str(exc)) from exc
+        if isinstance(new.request, MarketOrder) and new.limit is None:
+            new.protect(self._reference(new.order.instrument))
         reason = self._refusal(new)
         if reason is not None:
             raise OrderRejected(reason)
         self._orders.replace(old, new, now)
         self._arrive(new, now)
+        self._review_standing()
         return new.order
 
     def cancel(self, order_id: str, *, at: datetime | None = None) -> Order:
@@ -181,7 +216,32 @@ class SimulatedExchange:
         order = self._orders[order_id]
         if order.is_final:
             return order
-        return self._end(self._orders.open_one(order_id), OrderStatus.CANCELLED, now, "cancelled by the account")
+        order = self._end(self._orders.open_one(order_id), OrderStatus.CANCELLED, now, "cancelled by the account")
+        self._review_standing()
+        return order
+
+    def convert(
+        self,
+        instrument: Instrument,
+        quantity: int,
+        *,
+        from_product: Product,
+        to_product: Product,
+        at: datetime | None = None,
+    ) -> None:
+        """Hold ``quantity`` units of today's position, negative where short, as another product.
+
+        Raises:
+            InvalidOrder: So many are not open.
+            OrderRejected: The other product is not simulated, or needs more rupees than there are.
+        """
+        self.advance(at=self._now(at))
+        if not can_hold(instrument, to_product) or (to_product is Product.DELIVERY and quantity < 0):
+            raise OrderRejected(f"{quantity} {instrument.id} as {to_product} is not simulated")
+        self._account.convert(instrument, quantity, from_product=from_product, to_product=to_product)
+        if (short := self.funds().available) < 0:
+            self._account.convert(instrument, quantity, from_product=to_product, to_product=from_product)
+            raise OrderRejected(f"the conversion needs {-short} rupees more than there are")
 
     def request(self, order_id: str) -> OrderRequest:
         """Return what an open order asks for, its changes included.
@@ -212,8 +272,43 @@ class SimulatedExchange:
         self._ticked.add(tick.instrument.id)
         self._books.pop(tick.instrument.id, None)
         resting = self._orders.resting(tick.instrument)
-        if resting and self._is_open(tick.instrument, now):
+        if resting and not self._by_bars and self._is_open(tick.instrument, now):
             changed += self._match(resting, tick, now)
+            self._review_standing()
+        if self._is_near(tick.instrument, tick.last_price) and self._is_open(tick.instrument, now):
+            changed += self._judge_standing(tick.instrument, now)
+        return changed
+
+    def mark(self, tick: Tick) -> None:
+        """Note a price at which nothing trades, because nothing waits for one; see `is_waited_for` and `is_due`."""
+        name = tick.instrument.id
+        self._ticks[name] = tick
+        self._ticked.add(name)
+        if self._books:
+            self._books.pop(name, None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Say whether no order waits for any price."""
+        return not (self._orders.has_open or self._has_standing)
+
+    def is_due(self, at: datetime) -> bool:
+        """Say whether the passing of time does anything until ``at``; see `advance`."""
+        ends, squares_off = self._day_ends, self._squares_off_at
+        return ends is None or at >= ends or (squares_off is not None and at >= squares_off)
+
+    def is_waited_for(self, instrument: Instrument) -> bool:
+        """Say whether any order, resting or standing, waits for a price of ``instrument``."""
+        return self._orders.is_resting(instrument) or self._waits(instrument)
+
+    def on_bar(self, bar: Candle, *, at: datetime | None = None) -> list[Order]:
+        """Let a whole bar pass that has just ended; with `BarFill.WORST` orders trade on it."""
+        now = self._now(at)
+        changed = self.advance(at=now)
+        resting = self._orders.resting(bar.instrument)
+        if resting and self._by_bars and self._is_open(bar.instrument, now):
+            changed += self._match_worst(resting, bar, now)
+            self._review_standing()
         return changed
 
     def advance(self, *, at: datetime | None = None) -> list[Order]:
@@ -224,13 +319,28 @@ class SimulatedExchange:
         now = at or self._clock.now()
         if self._day_ends is None:
             self._begin_day(now.astimezone(IST).date())
-        changed: list[Order] = []
+        changed = self._square_off_by(now)
         if self._day_ends is not None and now >= self._day_ends:
-            changed = self._end_day(now)
+            changed += self._end_day(self._day_ends - _LAST_MOMENT)
             self._begin_day(now.astimezone(IST).date())
-        if self._squares_off_at is not None and now >= self._squares_off_at:
-            self._squares_off_at = None
-            changed += self._cancel_intraday(now) + self._close_intraday(now)
+            changed += self._square_off_by(now)
+        return changed
+
+    def _square_off_by(self, now: datetime) -> list[Order]:
+        """Square off if it is time; what a late call finds undone happened when it was due."""
+        due = self._squares_off_at
+        if due is None or now < due:
+            return []
+        self._squares_off_at = None
+        changed = self._cancel_intraday(due) + self._close_intraday(due)
+        self._square_off_standing()
+        return changed
+
+    def expire(self, *, at: datetime | None = None) -> list[Order]:
+        """End the day's orders as the close does, before the day is over; return those that changed."""
+        now = self._now(at)
+        changed = [*self.advance(at=now), *self._expire_orders(now, "the session is over")]
+        self._review_standing()
         return changed
 
     def next_day(self, *, at: datetime | None = None) -> list[Order]:
@@ -336,6 +446,11 @@ class SimulatedExchange:
         if not lower <= price <= upper:
             return f"price {price} is outside the day's band of {lower} to {upper}"
         others = [each for each in self._orders.open() if each.order.id != working.order.id]
+        cash = self._account.cash - self._account.held_back()
+        # The day's note is added up only where its ceiling would refuse the order.
+        pessimistic = cash - self._trades.charged_at_most()
+        if refusal(working, others, self._account, available=pessimistic, leverage=self._leverage) is None:
+            return None
         return refusal(working, others, self._account, available=self._available(), leverage=self._leverage)
 
     def _available(self) -> Decimal:
@@ -343,7 +458,7 @@ class SimulatedExchange:
 
     def _arrive(self, working: Working, now: datetime) -> None:
         instrument = working.order.instrument
-        if self._match_on_arrival and self.has_ticked(instrument) and not working.queued:
+        if self.match_on_arrival and self.has_ticked(instrument) and not working.queued:
             self._match([working], self._ticks[instrument.id], now)
 
     def _match(self, orders: Sequence[Working], tick: Tick, now: datetime) -> list[Order]:
@@ -352,7 +467,7 @@ class SimulatedExchange:
         for working in orders:
             before, side = working.order, working.order.side
             if side not in books:
-                books[side] = offers(tick, side)
+                books[side] = offers(tick, side, participation=self._fill.participation)
             books[side] = self._work(working, tick, books[side], now)
             if working.order is not before:
                 changed.append(working.order)
@@ -360,29 +475,57 @@ class SimulatedExchange:
 
     def _work(self, working: Working, tick: Tick, book: tuple[Offer, ...], now: datetime) -> tuple[Offer, ...]:
         order = working.order
+        price = order.instrument.price(tick.last_price)
+        limit = self._awake(working, price, now)
+        if limit is None:
+            return book
+        fills, left = take(
+            book, side=order.side, limit=limit, quantity=working.order.remaining, resting=not working.arriving
+        )
+        # What a thin tape could not give is still wanted at the market's price, not at the limit.
+        working.arriving = working.arriving and tick.depth is None and (price - limit) * order.side.sign <= 0
+        self._settle(working, fills, now)
+        return left
+
+    def _match_worst(self, orders: Sequence[Working], bar: Candle, now: datetime) -> list[Order]:
+        instrument = bar.instrument
+        low, high = instrument.price(bar.low), instrument.price(bar.high)
+        pool = {side: share_of(bar.volume, instrument, self._fill.participation) for side in Side}
+        changed = []
+        for working in orders:
+            before, side = working.order, working.order.side
+            limit = self._awake(working, high if side is Side.BUY else low, now)
+            price = None if limit is None else worst_price(side, limit=limit, low=low, high=high)
+            left = pool[side]
+            quantity = working.order.remaining if left is None else min(left, working.order.remaining)
+            working.arriving = False
+            if left is not None and price is not None:
+                pool[side] = left - quantity
+            self._settle(working, [Fill(price, quantity)] if price is not None and quantity else [], now)
+            if working.order is not before:
+                changed.append(working.order)
+        return changed
+
+    def _awake(self, working: Working, reached: Decimal, now: datetime) -> Decimal | None:
+        """Send a queued order, wake a stop whose trigger ``reached`` meets; return the limit, None while it sleeps."""
+        order = working.order
         if working.queued:
             working.release()
             self._orders.store(working, now)
         if working.limit is None:
             assert order.trigger_price is not None  # noqa: S101 - only stops sleep
-            if not is_triggered(order.side, order.trigger_price, order.instrument.price(tick.last_price)):
-                return book
+            if not is_triggered(order.side, order.trigger_price, reached):
+                return None
             working.wake()
             self._orders.store(working, now)
-        assert working.limit is not None  # noqa: S101 - awake now
-        fills, left = take(
-            book,
-            side=order.side,
-            limit=working.limit,
-            quantity=working.order.remaining,
-            resting=not working.arriving,
-        )
-        working.arriving = False
+        return working.limit
+
+    def _settle(self, working: Working, fills: Sequence[Fill], now: datetime) -> None:
         for fill in fills:
             self._trade(working, fill, now)
-        if working.order.is_open and order.validity is Validity.IOC:
+        # A stop that still sleeps has not been immediate yet.
+        if working.order.is_open and working.limit is not None and working.order.validity is Validity.IOC:
             self._end(working, OrderStatus.CANCELLED, now, "immediate or cancel: nobody took the rest")
-        return left
 
     def _trade(self, working: Working, fill: Fill, now: datetime) -> None:
         trade = Trade(
@@ -411,6 +554,21 @@ class SimulatedExchange:
             now, segment=instrument.segment, exchange=instrument.exchange
         )
 
+    def _now(self, at: datetime | None) -> datetime:
+        return at or self._clock.now()
+
+    def _require_priced(self, instrument: Instrument) -> None:
+        if self._charged and instrument.segment is not Segment.CASH:
+            raise Unsupported(
+                f"charges of {instrument.segment} trades are not tabulated; simulate {instrument.id} without charges"
+            )
+
+    def _reference(self, instrument: Instrument) -> Decimal:
+        reference = self.last_price(instrument)
+        if reference is None or not self.has_ticked(instrument):
+            raise OrderRejected(f"no price of {instrument.id} is known today to protect a market order by")
+        return reference
+
     def _last_prices(self) -> dict[str, Decimal]:
         return {name: tick.instrument.price(tick.last_price) for name, tick in self._ticks.items()}
 
@@ -419,12 +577,12 @@ class SimulatedExchange:
         self._day_ends = datetime.combine(day + timedelta(days=1), time(), IST)
         if self._square_off is not None:
             self._squares_off_at = datetime.combine(day, self._square_off, IST)
+        self._expire_standing(datetime.combine(day, time(), IST))
 
     def _end_day(self, now: datetime) -> list[Order]:
         changed = self._close_intraday(now)
-        for working in self._orders.open():
-            if not working.queued:
-                changed.append(self._end(working, OrderStatus.EXPIRED, now, "the day is over"))
+        changed += self._expire_orders(now, "the day is over")
+        self._square_off_standing()
         self._orders.end_day()
         self._bands.clear()
         self._phases.clear()
@@ -432,6 +590,9 @@ class SimulatedExchange:
         self._account.next_day()
         self._opening = self._account.cash - self._trades.end_day().total
         return changed
+
+    def _expire_orders(self, now: datetime, reason: str) -> list[Order]:
+        return [self._end(each, OrderStatus.EXPIRED, now, reason) for each in self._orders.open() if not each.queued]
 
     def _cancel_intraday(self, now: datetime) -> list[Order]:
         return [

@@ -21,7 +21,17 @@ from hybridbroker.domain.instrument import Instrument, InstrumentKind
 from hybridbroker.domain.market import Tick
 from hybridbroker.domain.orders import Side
 
-__all__ = ["PROTECTION_BANDS", "Fill", "Offer", "is_triggered", "offers", "protected_price", "take"]
+__all__ = [
+    "PROTECTION_BANDS",
+    "Fill",
+    "Offer",
+    "is_triggered",
+    "offers",
+    "protected_price",
+    "share_of",
+    "take",
+    "worst_price",
+]
 
 PROTECTION_BANDS: Final[dict[bool, tuple[tuple[Decimal, Decimal], ...]]] = {
     False: (
@@ -59,18 +69,34 @@ class Fill:
     quantity: int
 
 
-def offers(tick: Tick, side: Side) -> tuple[Offer, ...]:
+def offers(tick: Tick, side: Side, *, participation: Decimal | None = None) -> tuple[Offer, ...]:
     """Return what an order on ``side`` can take on ``tick``, best price first.
 
     A depth whose other side is empty offers nothing (an instrument locked at its price
-    band); no depth at all offers any quantity at the last price.
+    band); no depth at all offers any quantity at the last price, or ``participation`` of the
+    last quantity.
     """
     depth = tick.depth
     instrument = tick.instrument
     if depth is None:
-        return (Offer(instrument.price(tick.last_price), None),)
+        quantity = share_of(tick.last_quantity or 0, instrument, participation)
+        return () if quantity == 0 else (Offer(instrument.price(tick.last_price), quantity),)
     levels = depth.asks if side is Side.BUY else depth.bids
     return tuple(Offer(instrument.price(each.price), each.quantity) for each in levels if each.quantity > 0)
+
+
+def share_of(volume: int, instrument: Instrument, participation: Decimal | None) -> int | None:
+    """Return whole lots within ``participation`` of ``volume``; None, any quantity, where it is None."""
+    if participation is None:
+        return None
+    return int(volume * participation) // instrument.lot_size * instrument.lot_size
+
+
+def worst_price(side: Side, *, limit: Decimal, low: Decimal, high: Decimal) -> Decimal | None:
+    """Return the worst price within ``limit`` of a bar from ``low`` to ``high``, or None where it was not passed."""
+    if side is Side.BUY:
+        return min(limit, high) if low < limit or high == limit else None
+    return max(limit, low) if high > limit or low == limit else None
 
 
 def take(

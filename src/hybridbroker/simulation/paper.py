@@ -29,12 +29,15 @@ from hybridbroker.domain.market import (
     Tick,
     TickDetails,
 )
-from hybridbroker.domain.orders import Order, OrderRequest, Trade, Validity
+from hybridbroker.domain.orders import Order, OrderRequest, OrderStatus, Trade, Validity
 from hybridbroker.domain.portfolio import Funds, Holding, Position
-from hybridbroker.errors import NetworkError, Unsupported, WireFormatError
+from hybridbroker.domain.sliced import Sliced, SlicedOrder
+from hybridbroker.domain.standing import Bracket, BracketOrder, Gtt, GttOrder, LegRole, OcoOrder, Trigger
+from hybridbroker.errors import NetworkError, OrderRejected, Unsupported, WireFormatError
 from hybridbroker.protocols import Capability, MarketData
 from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import PnL, SimulatedExchange
+from hybridbroker.simulation.fills import FillModel
 from hybridbroker.simulation.statutory import STATUTORY_ONLY
 from hybridbroker.watching import WatchedData
 
@@ -54,6 +57,7 @@ class PaperBroker:
     the stream opens and closes the simulated market too.
 
     A refused order raises and stays in ``orders()`` as rejected; it is not in the updates.
+    Standing orders live as long as this object, and are judged on the prices it is fed.
 
     Args:
         data: Where the one quote comes from; entered by the caller.
@@ -64,6 +68,7 @@ class PaperBroker:
         calendar: As of `SimulatedExchange`; without it only the stream's market status closes.
         leverage: Value of an intraday position by the margin it needs.
         square_off: When intraday positions are closed, IST; None leaves it to the end of the day.
+        fill: What is assumed where the stream carries no depth.
     """
 
     name: str = "paper"
@@ -78,6 +83,10 @@ class PaperBroker:
         | Capability.ORDER_BOOK
         | Capability.PORTFOLIO
         | Capability.FILLS
+        | Capability.GTT_ORDERS
+        | Capability.OCO_ORDERS
+        | Capability.BRACKET_ORDERS
+        | Capability.SLICED_ORDERS
     )
 
     def __init__(
@@ -90,6 +99,7 @@ class PaperBroker:
         calendar: TradingCalendar | None = None,
         leverage: Decimal = Decimal(1),
         square_off: time | None = None,
+        fill: FillModel | None = None,
     ) -> None:
         self._data = data
         self._clock = clock or SystemClock()
@@ -101,6 +111,7 @@ class PaperBroker:
             calendar=calendar,
             leverage=leverage,
             square_off=square_off,
+            fill=fill,
         )
         """The market behind it: charges line by line, and the orders and trades of every day."""
 
@@ -119,7 +130,7 @@ class PaperBroker:
         """Let the simulated market move; the orders that change go to the listeners."""
         match event:
             case Tick():
-                self._publish(self.exchange.on_tick(event))
+                self.publish(self.exchange.on_tick(event))
             case MarketStatus():
                 self.exchange.on_status(event)
             case Gap():
@@ -131,11 +142,9 @@ class PaperBroker:
 
     async def place_order(self, request: OrderRequest) -> Order:
         """Place an order; it may come back filled."""
-        self._publish(self.exchange.advance())
-        if not self.exchange.has_ticked(request.instrument):
-            await self._ask(request.instrument)
+        await self._price(request.instrument)
         order = self.exchange.place(request.named(self._clock.now()))
-        self._publish([order])
+        self.publish([order])
         return order
 
     async def modify_order(
@@ -150,19 +159,19 @@ class PaperBroker:
         """Change an order, which then arrives anew and may come back filled."""
         terms = {"quantity": quantity, "price": price, "trigger_price": trigger_price, "validity": validity}
         changes: dict[str, Any] = {name: value for name, value in terms.items() if value is not None}
-        self._publish(self.exchange.advance())
+        self.publish(self.exchange.advance())
         attrs.evolve(self.exchange.request(order_id), **changes)
         order = self.exchange.modify(order_id, **changes)
-        self._publish([order])
+        self.publish([order])
         return order
 
     async def cancel_order(self, order_id: str) -> Order:
         """Cancel an order at once; a final one is returned unchanged."""
-        self._publish(self.exchange.advance())
+        self.publish(self.exchange.advance())
         before = self.exchange.order(order_id)
         order = self.exchange.cancel(order_id)
         if order is not before:
-            self._publish([order])
+            self.publish([order])
         return order
 
     async def order(self, order_id: str) -> Order:
@@ -193,6 +202,96 @@ class PaperBroker:
         """Return what can be spent."""
         return self.exchange.funds()
 
+    async def place_gtt(self, request: GttOrder | OcoOrder) -> Gtt:
+        """Leave a standing order; a single one takes its side from the last price, asked for where none came today."""
+        await self._price(request.instrument)
+        return self.exchange.place_gtt(request.named(self._clock.now()))
+
+    async def modify_gtt(
+        self,
+        gtt_id: str,
+        *,
+        quantity: int | None = None,
+        trigger: Trigger | None = None,
+        target: Trigger | None = None,
+        stop: Trigger | None = None,
+    ) -> Gtt:
+        """Change one of which nothing was sent yet."""
+        self.publish(self.exchange.advance())
+        return self.exchange.modify_gtt(gtt_id, quantity=quantity, trigger=trigger, target=target, stop=stop)
+
+    async def cancel_gtt(self, gtt_id: str) -> Gtt:
+        """Cancel what still waits of one."""
+        self.publish(self.exchange.advance())
+        return self.exchange.cancel_gtt(gtt_id)
+
+    async def gtts(self) -> Sequence[Gtt]:
+        """Return every GTT order, ended ones included."""
+        return self.exchange.gtts()
+
+    async def find_gtt(self, client_order_id: str) -> Gtt | None:
+        """Return the newest GTT order with this client order id."""
+        return self.exchange.find_gtt(client_order_id)
+
+    async def place_bracket(self, request: BracketOrder) -> Bracket:
+        """Send an entry with its exits; it may come back filled and its exits armed."""
+        await self._price(request.instrument)
+        bracket = self.exchange.place_bracket(request.named(self._clock.now()))
+        self.publish([self.exchange.order(bracket.id)])
+        return bracket
+
+    async def modify_bracket(
+        self,
+        bracket_id: str,
+        *,
+        quantity: int | None = None,
+        price: Decimal | None = None,
+        target_price: Decimal | None = None,
+        stop_price: Decimal | None = None,
+        trail: Decimal | None = None,
+    ) -> Bracket:
+        """Change what still waits of one; a changed entry arrives anew and may come back filled."""
+        self.publish(self.exchange.advance())
+        before = self._orders_of(self.exchange.bracket(bracket_id))
+        bracket = self.exchange.modify_bracket(
+            bracket_id,
+            quantity=quantity,
+            price=price,
+            target_price=target_price,
+            stop_price=stop_price,
+            trail=trail,
+        )
+        self.publish(each for each in self._orders_of(bracket) if each not in before)
+        return bracket
+
+    async def cancel_bracket(self, bracket_id: str, *, leg: LegRole = LegRole.ENTRY) -> Bracket:
+        """Cancel one leg with its order, and with the entry all of them."""
+        self.publish(self.exchange.advance())
+        before = self._orders_of(self.exchange.bracket(bracket_id))
+        bracket = self.exchange.cancel_bracket(bracket_id, leg=leg)
+        self.publish(each for each in self._orders_of(bracket) if each not in before)
+        return bracket
+
+    async def brackets(self) -> Sequence[Bracket]:
+        """Return every bracket order, ended ones included."""
+        return self.exchange.brackets()
+
+    async def find_bracket(self, client_order_id: str) -> Bracket | None:
+        """Return the newest bracket order with this client order id."""
+        return self.exchange.find_bracket(client_order_id)
+
+    async def place_sliced(self, request: SlicedOrder) -> Sliced:
+        """Place each part as an order; those that are refused stay in ``orders()``, and only if all are it raises."""
+        named = request.named(self._clock.now())
+        await self._price(request.instrument)
+        orders = [self.exchange.submit(each) for each in named.parts()]
+        taken = [each for each in orders if each.status is not OrderStatus.REJECTED]
+        self.publish(taken)
+        if not taken:
+            raise OrderRejected(orders[0].reason or "rejected")
+        assert named.client_order_id is not None  # noqa: S101 - named
+        return Sliced(client_order_id=named.client_order_id, quantity=named.quantity, orders=tuple(orders))
+
     @asynccontextmanager
     async def order_updates(self) -> AsyncIterator[AsyncIterator[Order | Gap]]:
         """Stream every change from entry on; any number of listeners, none of which loses one."""
@@ -203,10 +302,19 @@ class PaperBroker:
         finally:
             self._listeners.discard(listener)
 
-    def _publish(self, orders: Iterable[Order]) -> None:
+    def publish(self, orders: Iterable[Order]) -> None:
+        """Tell the listeners of orders that changed at the exchange."""
         for order in orders:
             for listener in self._listeners:
                 listener.put_nowait(order)
+
+    def _orders_of(self, bracket: Bracket) -> list[Order]:
+        return [self.exchange.order(each.order_id) for each in bracket.legs if each.order_id is not None]
+
+    async def _price(self, instrument: Instrument) -> None:
+        self.publish(self.exchange.advance())
+        if not self.exchange.has_ticked(instrument):
+            await self._ask(instrument)
 
     async def _ask(self, instrument: Instrument) -> None:
         try:

@@ -8,13 +8,24 @@ from typing import Any, Final
 
 import attrs
 
-from hybridbroker.domain.orders import Order, OrderRequest, OrderStatus, OrderType, Validity
+from hybridbroker.domain.orders import (
+    LimitOrder,
+    MarketOrder,
+    Order,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    StopLimitOrder,
+    StopMarketOrder,
+    Validity,
+)
 from hybridbroker.errors import InvalidOrder
 from hybridbroker.simulation.matching import Fill, protected_price
 
 __all__ = ["Working"]
 
 _ZERO: Final = Decimal(0)
+_KINDS: Final = {each.type: each for each in (MarketOrder, LimitOrder, StopLimitOrder, StopMarketOrder)}
 _STOPS: Final = frozenset({OrderType.STOP_LIMIT, OrderType.STOP_MARKET})
 
 
@@ -132,6 +143,41 @@ class Working:
         )
         limit = self.limit if self.limit is None or request.price is None else request.price
         return Working(request, shown, limit, queued=self.queued, value=self.value)
+
+    def retyped(
+        self, kind: OrderType, *, quantity: int | None, price: Decimal | None, trigger_price: Decimal | None
+    ) -> Working:
+        """Return it as an order of another kind, arriving anew; a market order still has to be protected.
+
+        Raises:
+            InvalidOrder: The terms can never be right, or the quantity is filled already.
+        """
+        old = self.request
+        request = _KINDS[kind](
+            old.instrument,
+            old.side,
+            quantity=old.quantity if quantity is None else quantity,
+            price=price,
+            trigger_price=trigger_price,
+            product=old.product,
+            validity=old.validity,
+            client_order_id=old.client_order_id,
+            after_market=old.after_market,
+            disclosed_quantity=old.disclosed_quantity,
+        )
+        if request.quantity <= self.order.filled_quantity:
+            raise InvalidOrder(f"{self.order.filled_quantity} units are filled already; quantity must be above that")
+        stop = kind in _STOPS
+        part = OrderStatus.PARTIALLY_FILLED if self.order.filled_quantity else OrderStatus.OPEN
+        shown = attrs.evolve(
+            self.order,
+            type=kind,
+            quantity=request.quantity,
+            price=price,
+            trigger_price=trigger_price,
+            status=OrderStatus.TRIGGER_PENDING if stop else part,
+        )
+        return Working(request, shown, None if stop else price, queued=self.queued, value=self.value)
 
     def _show(self, **changes: Any) -> None:
         self.order = attrs.evolve(self.order, **changes)

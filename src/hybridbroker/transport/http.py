@@ -146,9 +146,11 @@ class HttpClient:
         """
         return await self._read(_Call("GET", path, _query(params), family=family, headers=headers, progress=progress))
 
-    async def query(self, path: str, *, json: Any, family: str = "read") -> Response:
+    async def query(
+        self, path: str, *, json: Any, family: str = "read", headers: Mapping[str, str] | None = None
+    ) -> Response:
         """Read by POST, repeated like `get`; for calls that are documented to change nothing."""
-        return await self._read(_Call("POST", path, body=_json(json), family=family))
+        return await self._read(_Call("POST", path, body=_json(json), family=family, headers=headers))
 
     async def post(
         self,

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import inf, isfinite
 from typing import Final
+from weakref import WeakValueDictionary
 
 import attrs
 
 from hybridbroker.clock import Clock, SystemClock
 from hybridbroker.errors import ConfigurationError, RateLimited
 
-__all__ = ["RateLimiter", "Window", "retry_after"]
+__all__ = ["RateLimiter", "Window", "retry_after", "shared"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class RateLimiter:
     """
 
     def __init__(self, families: Mapping[str, Sequence[Window]], *, clock: Clock | None = None) -> None:
+        self.families = dict(families)
         self._clock = clock or SystemClock()
         self._monotonic = self._clock.monotonic
         self._gates = {family: _Gate(family, windows, self._clock) for family, windows in families.items()}
@@ -72,6 +74,33 @@ class RateLimiter:
 
     def _unknown(self, family: str) -> ConfigurationError:
         return ConfigurationError(f"no rate limits are stated for {family!r}; known: {', '.join(sorted(self._gates))}")
+
+
+_SHARED: Final[WeakValueDictionary[Hashable, RateLimiter]] = WeakValueDictionary()
+
+
+def shared(account: Hashable, families: Mapping[str, Sequence[Window]], clock: Clock) -> RateLimiter:
+    """Return the one limiter of ``account`` in this process, made at the first question.
+
+    A broker counts what an account sends, whichever object sent it. ``account`` holds all that
+    tells one count from another: broker, server, user. It lives as long as anybody keeps it.
+    Real clocks are all one; others, and event loops, have limiters of their own: ask inside
+    the loop that will use it.
+
+    Raises:
+        ConfigurationError: Two owners state different limits for one account.
+    """
+    try:
+        loop: object = id(asyncio.get_running_loop())
+    except RuntimeError:
+        loop = None
+    key = (account, SystemClock if isinstance(clock, SystemClock) else id(clock), loop)
+    found = _SHARED.get(key)
+    if found is None:
+        found = _SHARED[key] = RateLimiter(families, clock=clock)
+    elif found.families != families:
+        raise ConfigurationError(f"the rate limits of {account!r} are in use and cannot be changed")
+    return found
 
 
 def retry_after(header: str | None) -> float | None:

@@ -122,7 +122,10 @@ class ReconnectingSocket:
     ``endpoint`` is asked for every attempt: addresses may be single-use. ``hello`` is asked on
     every connection for the frames that say everything that is wanted (``bytes`` go out as binary
     frames, ``str`` as text); ``on_state`` hears of every change of `SocketState`, ``on_alive`` of
-    every arrival of bytes, pings and pongs included. These callbacks must neither block nor raise.
+    every arrival of bytes, pings and pongs included, ``on_trouble`` of every reason why there is no
+    connection. These callbacks must neither block nor raise. ``on_refused`` is awaited after a
+    handshake answered 401, before the endpoint is asked for the second and last time: the place to
+    get other credentials.
 
     A connection from which no answer to a ping comes within ``ping_timeout`` is given up. Frames
     above ``max_size`` bytes break the connection. No proxy, no compression, no redirect
@@ -143,6 +146,8 @@ class ReconnectingSocket:
         jitter: Callable[[], float] = random.random,
         on_state: Callable[[SocketState], None] | None = None,
         on_alive: Callable[[], None] | None = None,
+        on_trouble: Callable[[Trouble, str], None] | None = None,
+        on_refused: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.generation = 0
         """How many connections there have been; frames belong to the newest."""
@@ -157,6 +162,9 @@ class ReconnectingSocket:
         self._jitter = jitter
         self._on_state = on_state
         self._on_alive = on_alive
+        self._on_trouble = on_trouble
+        self._on_refused = on_refused
+        self._renewing: str | None = None
         self._line: _Line | None = None
         self._state: SocketState = "closed"
         self._repair: asyncio.Task[None] | None = None
@@ -245,6 +253,15 @@ class ReconnectingSocket:
             return False
         return True
 
+    def renew(self, reason: str) -> None:
+        """Give the connection up for a new one, although it lives; the `Resumed` tells ``reason``.
+
+        Does nothing while there is no connection: a new one is on its way.
+        """
+        if self._line is not None:
+            self._renewing = reason
+            self._line.connection.transport.abort()
+
     def hold_off(self, seconds: float) -> None:
         """Connect again no sooner than ``seconds`` from now; for servers that say goodbye in a frame of their own."""
         self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
@@ -264,7 +281,8 @@ class ReconnectingSocket:
         self._line = self._repair = None
         now = self._clock.monotonic()
         lost_at = self._clock.now() - timedelta(seconds=max(0.0, now - self._heard_at))
-        self._loss = _Loss(_trouble_of_closing(exc), _told(exc), lost_at)
+        reason, self._renewing = self._renewing or _told(exc), None
+        self._loss = _Loss(_trouble_of_closing(exc), reason, lost_at)
         if now - self._opened_at > _STABLE:
             self._attempt = 0
         if self._state == "live":
@@ -300,6 +318,8 @@ class ReconnectingSocket:
             pause = max(pause, at_least, self._not_before - self._clock.monotonic())
             level = logging.INFO if trouble is Trouble.NETWORK else logging.WARNING
             logger.log(level, "reconnecting %s in %.1f s (attempt %d): %s", self._name, pause, self._attempt, reason)
+            if self._on_trouble is not None:
+                self._on_trouble(trouble, reason)
             await self._clock.sleep(pause)
             try:
                 await self._connect()
@@ -317,6 +337,8 @@ class ReconnectingSocket:
             connection = await self._dial(endpoint)
         except FeedAuthenticationError as exc:
             logger.info("asking for a fresh endpoint: %s", exc)
+            if self._on_refused is not None:
+                await self._on_refused()
             connection = await self._dial(await self._ask())
         await self._greet(connection)
         self._enter("live")

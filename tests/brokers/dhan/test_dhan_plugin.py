@@ -8,12 +8,21 @@ import sys
 import pytest
 from dhan_kit import Table, proves_the_fit, settings
 
-from hybridbroker.brokers.dhan import PLUGIN
+from hybridbroker.brokers.dhan import DATA_CAPABILITIES, PLUGIN
 from hybridbroker.brokers.dhan.broker import DhanBroker
 from hybridbroker.brokers.dhan.limits import LIMITS, MODIFICATIONS_PER_ORDER
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.plugins import OpenContext, find_broker
-from hybridbroker.protocols import Broker, Capability
+from hybridbroker.protocols import (
+    BracketOrders,
+    Broker,
+    Capability,
+    GttOrders,
+    KillSwitchControl,
+    Margins,
+    PositionConversion,
+    SlicedOrders,
+)
 
 
 @pytest.mark.parametrize("module", ["httpx", "pydantic", "websockets", "msgspec", "hybridbroker.transport"])
@@ -36,12 +45,19 @@ def test_the_plugin_opens_a_broker() -> None:
 
     assert isinstance(broker, DhanBroker)
     assert isinstance(proves_the_fit(broker), Broker)
-    assert (broker.name, broker.capabilities) == ("dhan", PLUGIN.capabilities)
+    assert broker.name == "dhan"
+    assert broker.capabilities | DATA_CAPABILITIES == PLUGIN.capabilities
 
 
-def test_live_money_is_flagged_and_unsafe_stops_are_not_offered() -> None:
+def test_every_ability_that_is_flagged_is_there() -> None:
+    broker = DhanBroker(settings(), instruments=Table(), clock=OpenContext(instruments=Table()).clock)
+
+    for ability in (GttOrders, BracketOrders, SlicedOrders, Margins, KillSwitchControl, PositionConversion):
+        assert isinstance(broker, ability)
+
+
+def test_live_money_is_flagged() -> None:
     assert Capability.LIVE_MONEY in PLUGIN.capabilities
-    assert Capability.STOP_MARKET_ORDERS not in PLUGIN.capabilities
 
 
 def test_incomplete_settings_do_not_make_a_broker() -> None:

@@ -384,7 +384,7 @@ async def test_no_read_mistakes_an_error_for_an_answer(
 
 
 async def test_a_token_over_by_its_own_date_is_not_even_sent(server: respx.MockRouter) -> None:
-    async with dhan(access_token=SecretStr(jwt(exp=1_789_446_600))) as broker:
+    async with dhan(access_token=SecretStr(jwt(iat=1_789_360_200, exp=1_789_446_600))) as broker:
         with pytest.raises(TokenExpired):
             await broker.funds()
 

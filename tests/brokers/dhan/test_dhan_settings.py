@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,14 +11,16 @@ from dhan_kit import CLIENT, NOON, TOKEN, jwt, settings
 from pydantic import SecretStr
 
 from hybridbroker.brokers.dhan.auth import AccessToken
-from hybridbroker.brokers.dhan.settings import read_settings
+from hybridbroker.brokers.dhan.settings import read_sandbox_settings, read_settings
 from hybridbroker.errors import ConfigurationError, TokenExpired
+from hybridbroker.transport.vault import Vault
 
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("CLIENT_ID", "ACCESS_TOKEN", "BASE_URL", "ORDER_UPDATES_URL", "KEEP_WARM_SECONDS"):
-        monkeypatch.delenv(f"DHAN_{name}", raising=False)
+    for name in [each for each in os.environ if each.startswith("DHAN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HYBRIDBROKER_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -41,6 +44,39 @@ def test_settings_come_from_a_dotenv_file_shared_with_the_other_broker(tmp_path:
 def test_missing_settings_are_all_named_with_where_to_find_them() -> None:
     with pytest.raises(ConfigurationError, match=r"DHAN_CLIENT_ID.*DHAN_ACCESS_TOKEN.*web\.dhan\.co"):
         read_settings()
+
+
+def test_pin_and_totp_secret_are_as_good_as_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DHAN_CLIENT_ID", CLIENT)
+    monkeypatch.setenv("DHAN_PIN", "111222")
+    monkeypatch.setenv("DHAN_TOTP_SECRET", "jbsw y3dp ehpk 3pxp")
+
+    read = read_settings()
+
+    assert read.is_unattended
+    assert read.totp_secret.get_secret_value() == "JBSWY3DPEHPK3PXP"
+
+
+def test_a_stored_login_is_as_good_as_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DHAN_CLIENT_ID", CLIENT)
+    Vault().write(f"dhan-{CLIENT}.access", {"secret": "x"})
+
+    assert read_settings().client_id == CLIENT
+
+
+def test_the_sandbox_needs_its_own_id_and_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DHAN_CLIENT_ID", CLIENT)
+    monkeypatch.setenv("DHAN_ACCESS_TOKEN", TOKEN)
+    with pytest.raises(ConfigurationError, match="DHAN_SANDBOX_CLIENT_ID and DHAN_SANDBOX_TOKEN"):
+        read_sandbox_settings()
+    monkeypatch.setenv("DHAN_SANDBOX_CLIENT_ID", "2200000001")
+    monkeypatch.setenv("DHAN_SANDBOX_TOKEN", "sandbox-token")
+
+    sandbox = read_sandbox_settings()
+
+    assert (sandbox.client_id, sandbox.access_token.get_secret_value()) == ("2200000001", "sandbox-token")
+    assert (sandbox.base_url, sandbox.is_sandbox) == ("https://sandbox.dhan.co/v2", True)
+    assert TOKEN not in str([each.get_secret_value() for each in (sandbox.access_token, sandbox.pin)])
 
 
 def test_a_malformed_setting_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from dhan_kit import CLIENT, OPTION, RELIANCE, Table, limit_order, order_row
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridbroker.brokers.dhan.orders import rest, terms
+from hybridbroker.brokers.dhan import client
+from hybridbroker.brokers.dhan.orders import terms
 from hybridbroker.brokers.dhan.orders.mapping import order_from_wire
 from hybridbroker.brokers.dhan.orders.wire import OrderRow
 from hybridbroker.domain.orders import (
@@ -75,9 +76,14 @@ def test_stop_limit_order_is_written_with_its_trigger() -> None:
     assert (body["orderType"], body["price"], body["triggerPrice"]) == ("STOP_LOSS", Decimal(1410), Decimal("1409.5"))
 
 
-def test_stop_market_order_is_refused_with_the_way_out() -> None:
-    with pytest.raises(Unsupported, match="StopLimitOrder"):
-        written(StopMarketOrder(RELIANCE, Side.SELL, quantity=1, trigger_price="1390"))
+def test_stop_market_order_is_written_as_it_is_only_when_asked_for() -> None:
+    request = StopMarketOrder(RELIANCE, Side.SELL, quantity=1, trigger_price="1390")
+
+    with pytest.raises(Unsupported, match="raw_stop_market"):
+        written(request)
+    body = terms.order_to_wire(request, key=Table().key(RELIANCE, "dhan"), client_id=CLIENT, raw_stop_market=True)
+
+    assert (body["orderType"], body["price"], body["triggerPrice"]) == ("STOP_LOSS_MARKET", 0, Decimal(1390))
 
 
 def test_after_market_order_names_when_it_goes_out() -> None:
@@ -119,13 +125,13 @@ def test_disclosed_quantity_must_be_more_than_thirty_percent(disclosed: int, *, 
 def test_every_price_reaches_the_wire_digit_by_digit(steps: int) -> None:
     request = LimitOrder(RELIANCE, Side.BUY, quantity=1, price=steps * Decimal("0.10"))
 
-    sent = rest._encode(written(request))
+    sent = client._encode(written(request))
 
     assert json.loads(sent, parse_float=Decimal, parse_int=Decimal)["price"] == request.price
 
 
 def test_a_price_in_exponent_form_is_written_plainly() -> None:
-    assert b'"price":2000' in rest._encode(written(limit_order(price=Decimal("2E+3"))))
+    assert b'"price":2000' in client._encode(written(limit_order(price=Decimal("2E+3"))))
 
 
 def test_modification_states_every_term() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +11,30 @@ from typing import Any
 
 import attrs
 import pytest
-from dhan_kit import CLIENT, TOKEN, Answer, Asked, Server, alert, dhan, order_row, refusal, serving
+from dhan_kit import (
+    CLIENT,
+    NOON,
+    TOKEN,
+    Answer,
+    Asked,
+    Server,
+    Table,
+    alert,
+    dhan,
+    order_row,
+    refusal,
+    serving,
+    settings,
+)
+from pydantic import SecretStr
 from websockets.asyncio.server import ServerConnection, serve
 
+from hybridbroker.brokers.dhan.auth import AccessToken
 from hybridbroker.brokers.dhan.broker import DhanBroker
 from hybridbroker.domain.market import FeedState, Gap
 from hybridbroker.domain.orders import Order, OrderStatus
 from hybridbroker.errors import FeedAuthenticationError, NetworkError
+from hybridbroker.testing.clock import ManualClock
 
 Visit = Callable[[ServerConnection], Awaitable[None]]
 
@@ -349,3 +367,39 @@ async def test_leaving_closes_the_socket_and_ends_the_iteration() -> None:
             assert [event async for event in updates] == []
 
     assert updates.health.state is FeedState.CLOSED
+
+
+async def test_a_token_replaced_by_another_is_renewed_and_the_next_login_has_it() -> None:
+    world = Dhan(visits=[says(then=resets), says(alert())])
+    tokens = Two("old", "new")
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/v2/profile" and asked.headers["access-token"] == "old":
+            return Answer.of(refusal("Invalid Token"), 400)
+        return world.answer(asked)
+
+    async with serving(answer) as rest, serve(world.meet, "127.0.0.1", 0) as listener:
+        world.rest = rest
+        port = next(iter(listener.sockets)).getsockname()[1]
+        chosen = settings(base_url=rest.url, order_updates_url=f"ws://127.0.0.1:{port}")
+        broker = DhanBroker(chosen, instruments=Table(), clock=ManualClock(NOON), tokens=tokens)
+        async with broker, broker.order_updates() as updates:
+            gap, order = await take(updates, 2)
+
+    assert isinstance(gap, Gap)
+    assert isinstance(order, Order)
+    assert [json.loads(login)["LoginReq"]["Token"] for login in world.logins] == ["old", "new"]
+
+
+class Two:
+    """A `TokenSource` whose first token is dead on the server."""
+
+    def __init__(self, *names: str) -> None:
+        self.left = [AccessToken(client_id=CLIENT, secret=SecretStr(name)) for name in names]
+
+    async def token(self) -> AccessToken:
+        return self.left[0]
+
+    async def renewed(self, refused: AccessToken) -> AccessToken:
+        assert refused is self.left.pop(0)
+        return self.left[0]

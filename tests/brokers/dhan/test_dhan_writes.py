@@ -17,7 +17,7 @@ import pytest
 from dhan_kit import CLIENT, NOON, RELIANCE, TOKEN, Answer, Asked, dhan, jwt, limit_order, order_row, refusal, serving
 from pydantic import SecretStr
 
-from hybridbroker.brokers.dhan import broker as dhan_broker
+from hybridbroker.brokers.dhan.orders import changes
 from hybridbroker.domain.orders import MarketOrder, OrderStatus, Side, StopMarketOrder, Validity
 from hybridbroker.errors import (
     ConfigurationError,
@@ -32,7 +32,6 @@ from hybridbroker.errors import (
     ReplyLost,
     StaticIpRequired,
     TokenExpired,
-    Unsupported,
 )
 from hybridbroker.testing.clock import ManualClock
 
@@ -202,7 +201,9 @@ async def test_the_order_connection_is_opened_by_asking_for_the_profile() -> Non
 
 REFUSED_HERE = [
     pytest.param(
-        lambda: StopMarketOrder(RELIANCE, Side.SELL, quantity=1, trigger_price="1390"), Unsupported, id="SL-M"
+        lambda: StopMarketOrder(RELIANCE, Side.SELL, quantity=1, trigger_price="0.10", product="intraday"),
+        InvalidOrder,
+        id="SL-M without a price below its trigger",
     ),
     pytest.param(lambda: limit_order(quantity=10, disclosed_quantity=1), InvalidOrder, id="disclosed"),
 ]
@@ -307,7 +308,7 @@ async def test_every_answer_to_a_change_has_its_outcome_and_costs_one_put(
 
 
 async def test_the_twenty_sixth_change_is_refused_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dhan_broker, "MODIFICATIONS_PER_ORDER", 3)
+    monkeypatch.setattr(changes, "MODIFICATIONS_PER_ORDER", 3)
     answers = script(
         ("GET", Answer.of(order_row())),
         ("PUT", ACK),

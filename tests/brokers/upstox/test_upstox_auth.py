@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from hybridbroker.brokers.upstox.auth import AccessToken, SettingsToken, next_expiry
+from hybridbroker.brokers.upstox.auth import AccessToken, FixedToken, next_expiry, token_source
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.clock import IST
 from hybridbroker.errors import TokenExpired
 from hybridbroker.testing.clock import ManualClock
+from hybridbroker.transport.vault import Vault
 
-NOW = datetime(2026, 9, 12, 14, 0, tzinfo=IST)
+NOON = datetime(2026, 9, 12, 14, 0, tzinfo=IST)
 
 
 def jwt(**claims: object) -> SecretStr:
@@ -37,7 +39,7 @@ def test_an_ordinary_token_dies_at_half_past_three(now: str, dies: str) -> None:
 
 
 def test_a_token_that_tells_its_expiry_is_believed() -> None:
-    token = AccessToken.of(jwt(sub="AB1234", exp=1_789_164_000), seen_at=NOW)
+    token = AccessToken.of(jwt(sub="AB1234", exp=1_789_164_000), seen_at=NOON)
 
     assert token.expires_at == datetime.fromtimestamp(1_789_164_000, UTC)
     assert token.is_certain
@@ -55,36 +57,42 @@ def test_a_token_that_tells_its_expiry_is_believed() -> None:
     ],
 )
 def test_a_token_that_does_not_tell_is_tried_until_the_server_refuses(secret: SecretStr) -> None:
-    token = AccessToken.of(secret, seen_at=NOW)
+    token = AccessToken.of(secret, seen_at=NOON)
 
-    token.check(NOW + timedelta(days=3))
+    token.check(NOON + timedelta(days=3))
 
-    assert token.expires_at == next_expiry(NOW)
+    assert token.expires_at == next_expiry(NOON)
     assert not token.is_certain
 
 
-async def test_an_expired_token_is_refused_here_with_the_remedy() -> None:
-    settings = UpstoxSettings(access_token=jwt(exp=NOW.timestamp() - 120))
-    source = SettingsToken(lambda: settings, clock=ManualClock(NOW))
+async def test_an_expired_token_is_refused_here_with_the_remedy(tmp_path: Path) -> None:
+    settings = UpstoxSettings(access_token=jwt(exp=NOON.timestamp() - 120))
+    source = token_source(settings, clock=ManualClock(NOON), vault=Vault(tmp_path))
 
     with pytest.raises(TokenExpired, match=r"died at 2026-09-12 13:58 IST.*UPSTOX_ACCESS_TOKEN"):
         await source.token()
 
 
-async def test_a_minute_of_clock_error_is_allowed() -> None:
-    settings = UpstoxSettings(access_token=jwt(exp=NOW.timestamp() - 30))
+async def test_a_minute_of_clock_error_is_allowed(tmp_path: Path) -> None:
+    settings = UpstoxSettings(access_token=jwt(exp=NOON.timestamp() - 30))
 
-    token = await SettingsToken(lambda: settings, clock=ManualClock(NOW)).token()
+    token = await token_source(settings, clock=ManualClock(NOON), vault=Vault(tmp_path)).token()
 
     assert token.secret == settings.access_token
 
 
-async def test_a_token_renewed_in_the_settings_is_used_at_the_next_question() -> None:
-    held = [UpstoxSettings(access_token="old"), UpstoxSettings(access_token="new")]
-    source = SettingsToken(lambda: held.pop(0), clock=ManualClock(NOW))
+async def test_a_fixed_token_is_used_until_it_is_refused() -> None:
+    token = AccessToken.of(SecretStr("only-one"), seen_at=NOON)
+    source = FixedToken(token, clock=ManualClock(NOON))
 
-    first, second = await source.token(), await source.token()
+    assert await source.token() is token
+    assert await source.renewed(AccessToken.of(SecretStr("another"), seen_at=NOON)) is token
+    with pytest.raises(TokenExpired, match="login upstox"):
+        await source.renewed(token)
 
-    assert first.headers() == {"Authorization": "Bearer old"}
-    assert second.headers() == {"Authorization": "Bearer new"}
-    assert "old" not in repr(first)
+
+def test_the_header_shows_no_token() -> None:
+    token = AccessToken.of(SecretStr("very-secret"), seen_at=NOON)
+
+    assert token.headers() == {"Authorization": "Bearer very-secret"}
+    assert "very-secret" not in repr(token) + repr(token.headers())

@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from upstox_kit import error_body
 
-from hybridbroker.brokers.upstox.faults import Call, fault
+from hybridbroker.brokers.upstox.faults import Call, fault, is_refusal
 from hybridbroker.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -53,6 +55,36 @@ def refusal(body: bytes, status: int = 400) -> Response:
         ("UDAPI100057", "login", AuthenticationError),
         ("UDAPI100069", "login", ConfigurationError),
         ("UDAPI9999", "order", OrderRejected),
+        ("UDAPI100072", "funds", ServiceUnavailable),
+        ("UDAPI100072", "place", OrderRejected),
+        ("UDAPI100074", "place", OrderRejected),
+        ("UDAPI100057", "place", OrderRejected),
+        ("UDAPI100500", "place", ServiceUnavailable),
+        ("UDAPI100039", "place", OrderRejected),
+        ("UDAPI100040", "cancel", OrderRejected),
+        ("UDAPI100041", "modify", OrderRejected),
+        ("UDAPI100010", "modify", OrderNotFound),
+        ("UDAPI100010", "cancel", OrderNotFound),
+        ("UDAPI100010", "book", OrderNotFound),
+        ("UDAPI1010", "book", OrderNotFound),
+        ("UDAPI1010", "cancel", OrderNotFound),
+        ("UDAPI1010", "place", OrderRejected),
+        ("UDAPI1023", "book", OrderNotFound),
+        ("UDAPI1023", "login", ConfigurationError),
+        ("UDAPI1023", "candles", ConfigurationError),
+        ("UDAPI1026", "place", InvalidOrder),
+        ("UDAPI1034", "convert", OrderRejected),
+        ("UDAPI1109", "cancel-all", OrderRejected),
+        ("UDAPI1111", "exit-all", OrderRejected),
+        ("UDAPI1135", "gtt", OrderNotFound),
+        ("UDAPI1135", "gtt-book", OrderNotFound),
+        ("UDAPI1151", "gtt", OrderRejected),
+        ("UDAPI1158", "place", OrderRejected),
+        ("UDAPI1161", "place", OrderRejected),
+        ("UDAPI1184", "kill-switch", OrderRejected),
+        ("UDAPI1102", "margin", ConfigurationError),
+        ("UDAPI1059", "brokerage", ConfigurationError),
+        ("UDAPI100058", "account", AuthenticationError),
         ("UDAPI9999", "read", ConfigurationError),
     ],
 )
@@ -111,3 +143,49 @@ def test_a_rejection_keeps_reason_and_code() -> None:
 
     assert isinstance(error, OrderRejected)
     assert (error.reason, error.code) == ("quantity cannot be zero", "UDAPI1052")
+
+
+def test_a_blocked_address_is_told_with_both_addresses_and_what_to_do() -> None:
+    told = "Access is blocked due to static IP restrictions. Configured IP: 203.0.113.7, origin IP: 203.0.113.9"
+
+    error = fault(refusal(error_body("UDAPI1154", told), 403), call="place")
+
+    assert isinstance(error, StaticIpRequired)
+    assert "203.0.113.7" in str(error)
+    assert "203.0.113.9" in str(error)
+    assert "account.upstox.com/developer/apps" in str(error)
+
+
+@pytest.mark.parametrize("codes", [("UDAPI1052", "UDAPI100500"), ("UDAPI100010", "UDAPI100500")])
+def test_a_failure_of_theirs_among_the_errors_of_a_write_leaves_open_what_was_done(codes: tuple[str, str]) -> None:
+    errors = [{"error_code": code, "message": f"about {code}"} for code in codes]
+    body = json.dumps({"status": "error", "errors": errors}).encode()
+
+    assert isinstance(fault(refusal(body), call="place"), ServiceUnavailable)
+    assert not is_refusal(refusal(b"<html></html>"))
+    assert is_refusal(refusal(body))
+
+
+def test_a_rejection_for_several_reasons_tells_them_all() -> None:
+    errors = [{"error_code": code, "message": f"about {code}"} for code in ("UDAPI1054", "UDAPI1040")]
+    body = json.dumps({"status": "error", "errors": errors}).encode()
+
+    error = fault(refusal(body), call="place")
+
+    assert isinstance(error, OrderRejected)
+    assert (error.reason, error.code) == ("about UDAPI1054; about UDAPI1040", "UDAPI1054")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+        max_leaves=12,
+    ),
+    st.sampled_from(["place", "book", "login", "gtt"]),
+    st.integers(min_value=400, max_value=499),
+)
+def test_any_body_is_one_of_our_errors(payload: Any, call: Call, status: int) -> None:
+    body = json.dumps({"status": "error", "errors": payload}).encode()
+
+    assert isinstance(fault(refusal(body, status), call=call), HybridBrokerError)

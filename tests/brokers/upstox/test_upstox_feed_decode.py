@@ -265,9 +265,9 @@ def test_one_malformed_entry_leaves_the_others_of_its_frame(decoder: FeedDecoder
     ],
 )
 def test_an_impossible_trade_is_malformed_before_and_after_a_good_one(decoder: FeedDecoder, ltpc: pb.LTPC) -> None:
-    for kind in (pb.live_feed, pb.initial_feed):
+    for price, kind in ((1404.9, pb.live_feed), (1405.0, pb.initial_feed)):
         assert not decoder.feed(frame({RELIANCE: full(ltpc=ltpc)}, kind=kind), RECEIVED_MS)
-        assert tick_of(decoder, RELIANCE, full()).last_price == 1404.9
+        assert tick_of(decoder, RELIANCE, full(ltpc=trade(ltp=price))).last_price == price
 
     assert decoder.skipped == {"malformed entry": 2}
 
@@ -347,3 +347,75 @@ def test_greeks_of_zero_delta_are_greeks(decoder: FeedDecoder) -> None:
 
     assert tick.greeks is not None
     assert tick.greeks.delta == 0.0
+
+
+def test_an_update_that_repeats_the_one_before_is_counted_and_not_delivered(decoder: FeedDecoder) -> None:
+    first = frame({RELIANCE: full(), TCS: full()})
+    decoder.feed(first, RECEIVED_MS)
+
+    again = decoder.feed(frame({RELIANCE: full(), TCS: full(vtt=6841300)}), RECEIVED_MS)
+
+    assert [tick.instrument for tick in again if isinstance(tick, Tick)] == [TCS]
+    assert decoder.unchanged == [RELIANCE]
+    assert decoder.skipped == {"duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_delivered"),
+    [
+        pytest.param({"ltt": -200, "vtt": -50}, False, id="an older trade"),
+        pytest.param({"vtt": -50}, False, id="less volume at the same time"),
+        pytest.param({"ltt": -200}, False, id="an older time at the same volume"),
+        pytest.param({"ltt": -200, "vtt": 50}, True, id="more volume with an older time"),
+        pytest.param({"ltt": 86_400_000, "vtt": -6_000_000}, True, id="a new day"),
+        pytest.param({"ltt": 5}, True, id="a later time at the same volume"),
+    ],
+)
+def test_what_is_late_goes_by_volume_then_by_time(
+    decoder: FeedDecoder, changed: dict[str, int], is_delivered: bool
+) -> None:
+    decoder.feed(frame({RELIANCE: full(vtt=6_841_203)}), RECEIVED_MS)
+    update = full(ltpc=trade(ltp=1300.0, ltt=TRADED_MS + changed.get("ltt", 0)), vtt=6_841_203 + changed.get("vtt", 0))
+
+    delivered = decoder.feed(frame({RELIANCE: update}), RECEIVED_MS)
+
+    assert bool(delivered) is is_delivered
+    assert decoder.skipped["out of order"] == (not is_delivered)
+
+
+def test_a_late_partial_update_changes_nothing_that_is_known(decoder: FeedDecoder) -> None:
+    decoder.feed(frame({RELIANCE: full()}), RECEIVED_MS)
+    decoder.feed(frame({RELIANCE: full(ltpc=trade(ltp=1.0, ltt=TRADED_MS - 10), marketLevel=None)}), RECEIVED_MS)
+
+    tick = tick_of(decoder, RELIANCE, full(ltpc=None, marketLevel=book(1)))
+
+    assert (tick.last_price, tick.traded_ms) == (1404.9, TRADED_MS)
+
+
+def test_a_wrong_stamp_far_ahead_silences_no_instrument(decoder: FeedDecoder) -> None:
+    decoder.feed(frame({RELIANCE: ltp_feed(ltp=1.0, ltt=TRADED_MS + 10**9)}), RECEIVED_MS)
+
+    prices = [
+        tick.last_price
+        for n in range(6)
+        for tick in decoder.feed(frame({RELIANCE: ltp_feed(ltp=100.0 + n, ltt=TRADED_MS + n)}), RECEIVED_MS)
+        if isinstance(tick, Tick)
+    ]
+
+    assert prices == [102.0, 103.0, 104.0, 105.0]
+    assert decoder.skipped == {"out of order": 2}
+
+
+def test_single_late_updates_never_add_up_to_a_new_truth(decoder: FeedDecoder) -> None:
+    for n in range(10):
+        assert decoder.feed(frame({RELIANCE: full(vtt=10_000 + n)}), RECEIVED_MS)
+        assert not decoder.feed(frame({RELIANCE: full(vtt=5_000 + n)}), RECEIVED_MS)
+
+
+def test_a_snapshot_is_believed_whatever_came_before(decoder: FeedDecoder) -> None:
+    decoder.feed(frame({RELIANCE: full()}), RECEIVED_MS)
+
+    (tick,) = decoder.feed(frame({RELIANCE: full(vtt=5)}, kind=pb.initial_feed), RECEIVED_MS)
+
+    assert isinstance(tick, Tick)
+    assert (tick.volume, tick.is_snapshot) == (5, True)

@@ -71,8 +71,10 @@ def after(decoder: FeedDecoder, instrument: Instrument, *feeds: pb.Feed) -> Tick
             id="both sides are told together",
         ),
         pytest.param(
-            Market(ltpc=trade(ltp=1500.0, cp=0), marketLevel=book(), optionGreeks=greeks(), marketOHLC=bars(), vtt=7),
-            {"previous_close": 1398.1, "last_price": 1500.0, "volume": 7, "average_price": None},
+            Market(
+                ltpc=trade(ltp=1500.0, cp=0), marketLevel=book(), optionGreeks=greeks(), marketOHLC=bars(), vtt=9000000
+            ),
+            {"previous_close": 1398.1, "last_price": 1500.0, "volume": 9000000, "average_price": None},
             id="the close holds all day",
         ),
         pytest.param(

@@ -13,6 +13,7 @@ import pytest
 from upstox_kit import RECEIVED_MS
 
 from hybridbroker.brokers.upstox.data.feed import FeedDecoder
+from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import to_epoch_ms
 from hybridbroker.domain.instrument import Exchange, Instrument, InstrumentKind, Segment
 from hybridbroker.domain.market import Candle, MarketStatus, Tick
@@ -97,16 +98,25 @@ def test_every_recorded_frame_tells_what_the_recording_tells(recordings: Path) -
     for path in sorted(recordings.glob("2025-12-15_NSE_*.ndjson.gz")):
         key = path.name.removeprefix("2025-12-15_").removesuffix(".ndjson.gz")
         told["|".join(key.rsplit("_", 1))] = entries_in(path)
-    decoder, compared = decoder_for(*told), 0
+    decoder, before = decoder_for(*told), dict[str, dict[str, Any]]()
+    compared = repeated = 0
 
     for frame in frames:
-        for tick in decoder.feed(frame, RECEIVED_MS):
-            assert isinstance(tick, Tick)
-            assert_same(tick, next(told[tick.instrument.id]))
-            compared += 1
+        (key,) = pb.FeedFrame.FromString(frame).feeds
+        ticks, entry = decoder.feed(frame, RECEIVED_MS), next(told[key])
+        if entry["fullFeed"] == before.get(key):
+            assert ticks == []
+            assert decoder.unchanged == [instrument(key)]
+            repeated += 1
+            continue
+        (tick,) = ticks
+        assert isinstance(tick, Tick)
+        assert_same(tick, entry)
+        before[key] = entry["fullFeed"]
+        compared += 1
 
-    assert compared == len(frames)
-    assert not decoder.skipped
+    assert compared > repeated > 0
+    assert decoder.skipped == {"duplicate": repeated}
 
 
 def test_the_first_messages_of_a_connection_are_status_snapshot_and_updates(recordings: Path) -> None:

@@ -258,6 +258,9 @@ class Tokens:
         secret = self._secrets.pop(0) if len(self._secrets) > 1 else self._secrets[0]
         return AccessToken.of(SecretStr(secret), seen_at=NOW)
 
+    async def renewed(self, refused: AccessToken) -> AccessToken:
+        return await self.token()
+
 
 async def test_a_token_renewed_meanwhile_is_tried_after_a_401(upstox: respx.MockRouter, clock: ManualClock) -> None:
     def answer(request: httpx.Request, **_: str) -> httpx.Response:

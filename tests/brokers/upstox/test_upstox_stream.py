@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 from pydantic import SecretStr
 from upstox_kit import (
@@ -18,8 +19,10 @@ from upstox_kit import (
     RELIANCE,
     TCS,
     TOKEN,
+    TRADED_MS,
     UNLISTED,
     HastyClock,
+    SessionClock,
     UpstoxServer,
     frame,
     full,
@@ -45,6 +48,7 @@ from hybridbroker.errors import (
     WireFormatError,
 )
 from hybridbroker.protocols import MarketStream, Overflow
+from hybridbroker.silence import Patience
 
 
 async def take(events: MarketStream, count: int) -> list[MarketEvent]:
@@ -259,6 +263,117 @@ async def test_a_handshake_401_asks_once_more_then_stops() -> None:
         assert len(server.addresses) == 2
 
 
+class Told:
+    """A `Notifier` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    async def notify(self, message: str) -> None:
+        self.messages.append(message)
+
+
+SHORT = Patience(report=0.1, replace=0.2, every=0.01)
+
+
+async def test_a_socket_that_lives_and_says_nothing_in_the_session_is_reported_then_replaced() -> None:
+    told, clock = Told(), SessionClock()
+    async with (
+        serving(clock=clock, patience=SHORT, notifier=told, greeting=[market_info()]) as (server, data),
+        data.stream([RELIANCE]) as events,
+    ):
+        await server.heard(1)
+        await server.send(frame({RELIANCE: ltp_feed()}))
+        await next_tick(events)
+        quiet_from = events.health.last_data
+        await until(lambda: events.health.silent)
+        await server.heard(1, connection=1)
+        await server.send(frame({RELIANCE: ltp_feed(ltt=TRADED_MS + 5000)}, kind=pb.initial_feed))
+        gap = next(event for event in await take(events, 2) if isinstance(event, Gap))
+        await until(lambda: not events.health.silent)
+
+        assert gap.since == quiet_from
+        assert "nothing came for" in gap.reason
+        assert len(told.messages) == 1
+        assert "although a session is open" in told.messages[0]
+        assert server.received[1][0]["data"]["instrumentKeys"] == [KEYS[RELIANCE]]
+
+
+async def test_a_session_that_is_closed_is_quiet_without_an_alarm() -> None:
+    told, clock = Told(), SessionClock("2026-10-01T16:00+05:30", speed=36_000.0)
+    async with (
+        serving(clock=clock, patience=attrs.evolve(SHORT, report=30.0, replace=60.0), notifier=told) as (server, data),
+        data.stream([RELIANCE, CALL, NIFTY]) as events,
+    ):
+        await server.heard(1)
+        await until(lambda: clock.now() > datetime.fromisoformat("2026-10-01T18:00+05:30"))
+
+        assert (told.messages, events.health.silent, events.health.reconnects) == ([], False, 0)
+        assert not events.health.stale()
+
+
+async def test_a_consumer_that_holds_up_the_reader_is_not_taken_for_a_silent_feed() -> None:
+    told = Told()
+    async with (
+        serving(clock=SessionClock(), patience=SHORT, notifier=told) as (server, data),
+        data.stream([RELIANCE], overflow=Overflow.BLOCK) as events,
+    ):
+        await server.heard(1)
+        await server.send(frame({RELIANCE: ltp_feed()}))
+        await until(lambda: events.health.last_data is not None)
+        await asyncio.sleep(0.3)
+
+        assert (told.messages, events.health.reconnects) == ([], 0)
+
+
+async def test_beyond_the_calendar_the_feed_says_whether_a_session_is_open() -> None:
+    clock = SessionClock("2031-10-01T10:15+05:30")
+    async with serving(clock=clock) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        unknown = events.health.stale(RELIANCE, after=-1.0)
+        await server.send(market_info(NSE_EQ=pb.NORMAL_CLOSE))
+        await take(events, 1)
+        closed = events.health.silence(RELIANCE)
+        await server.send(market_info(NSE_EQ=pb.NORMAL_OPEN))
+        await take(events, 1)
+        await asyncio.sleep(0.05)
+
+        assert unknown
+        assert closed == 0.0
+        assert 0.0 < events.health.silence(RELIANCE) < 5.0
+
+
+async def test_repeated_and_late_updates_are_counted_and_no_new_trades() -> None:
+    async with serving(clock=SessionClock()) as (server, data), data.stream([RELIANCE], mode=FeedMode.FULL) as events:
+        await server.heard(1)
+        first = full(ltpc=trade(ltp=100.0), vtt=1000)
+        late = full(ltpc=trade(ltp=99.0, ltt=TRADED_MS - 250), vtt=900)
+        newer = full(ltpc=trade(ltp=101.0, ltt=TRADED_MS + 10), vtt=1100)
+        await server.send(*(frame({RELIANCE: each}) for each in (first, first, late, newer)))
+
+        assert [(await next_tick(events)).last_price for _ in range(2)] == [100.0, 101.0]
+        assert events.health.skipped == {"duplicate": 1, "out of order": 1}
+
+
+async def test_a_refused_handshake_shows_in_the_health(caplog: pytest.LogCaptureFixture) -> None:
+    clock = HastyClock()
+    async with serving(clock=clock) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        seen: list[str | None] = []
+        server.handshake = [403, 429]
+        with caplog.at_level(logging.WARNING, "hybridbroker"):
+            await server.cut()
+            while len(server.sockets) < 2:
+                seen.append(events.health.trouble)
+                await asyncio.sleep(0.001)
+            await take(events, 1)
+
+        assert any(each and "HTTP 403" in each for each in seen)
+        assert events.health.trouble is None
+        assert events.health.refusals == 2
+        assert [each.levelname for each in caplog.records] == ["WARNING", "WARNING"]
+
+
 class Tokens:
     """A `TokenSource` whose token is changed by the test."""
 
@@ -266,11 +381,54 @@ class Tokens:
         self.secret = secret
         self.clock = HastyClock()
         self.over = False
+        self.next: str | None = None
+        self.renewals: list[str] = []
+        self.on_renewal: Callable[[], None] = lambda: None
 
     async def token(self) -> AccessToken:
         if self.over:
             raise TokenExpired("it is half past three")
         return AccessToken.of(SecretStr(self.secret), seen_at=self.clock.now())
+
+    async def renewed(self, refused: AccessToken) -> AccessToken:
+        self.renewals.append(refused.secret.get_secret_value())
+        if self.next is None:
+            raise TokenExpired("there is no other")
+        self.secret, self.next = self.next, None
+        self.on_renewal()
+        return await self.token()
+
+
+async def test_a_handshake_401_renews_the_token_once() -> None:
+    tokens = Tokens()
+    tokens.next = "renewed"
+    async with serving(tokens=tokens) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        server.handshake = [401]
+        tokens.on_renewal = lambda: setattr(server, "token", "renewed")
+        await server.cut()
+        await server.connected(2)
+        await take(events, 1)
+
+        assert tokens.renewals == [TOKEN]
+        assert server.tokens[-1] == "Bearer renewed"
+
+
+async def test_an_authorize_401_renews_the_token_once_and_then_stops() -> None:
+    tokens = Tokens()
+    async with serving(tokens=tokens) as (server, data), data.stream([RELIANCE]) as events:
+        await server.heard(1)
+        server.token, tokens.next = "renewed", "renewed"
+        await server.cut()
+        (gap,) = await take(events, 1)
+        server.token = "another"
+        await server.cut()
+
+        with pytest.raises(FeedAuthenticationError):
+            await next_tick(events)
+
+        assert isinstance(gap, Gap)
+        assert tokens.renewals == [TOKEN, "renewed"]
 
 
 async def test_a_running_stream_survives_the_nightly_roll_over_when_there_is_a_new_token() -> None:
@@ -467,15 +625,25 @@ def _ours(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("hybridbroker"))
 
 
-async def test_an_instrument_that_never_ticks_becomes_stale() -> None:
-    async with serving() as (server, data), data.stream([RELIANCE, TCS]) as events:
+@pytest.mark.parametrize(
+    ("now", "is_open"),
+    [
+        pytest.param("2026-10-01T10:15+05:30", True, id="in the session"),
+        pytest.param("2026-10-01T16:15+05:30", False, id="after it"),
+        pytest.param("2026-10-02T10:15+05:30", False, id="on a holiday"),
+        pytest.param("2026-10-03T10:15+05:30", False, id="on a Saturday"),
+    ],
+)
+async def test_an_instrument_that_never_ticks_is_stale_while_its_session_is_open(now: str, is_open: bool) -> None:
+    async with serving(clock=SessionClock(now)) as (server, data), data.stream([RELIANCE, TCS]) as events:
         await server.heard(1)
         await asyncio.sleep(0.05)
         await server.send(frame({RELIANCE: ltp_feed()}))
         await next_tick(events)
 
-        assert events.health.stale(TCS, after=0.04)
+        assert events.health.stale(TCS, after=0.04) is is_open
         assert not events.health.stale(RELIANCE, after=timedelta(seconds=30).total_seconds())
+        assert events.health.unheard == (TCS.id,)
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1/", "ws://feed.example.test/?code=1", "not a url", ""])

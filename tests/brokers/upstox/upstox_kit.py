@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, Self
@@ -183,6 +184,22 @@ class HastyClock(SystemClock):
         await asyncio.sleep(min(seconds, 0.005))
 
 
+class SessionClock(HastyClock):
+    """Real time, moved to another day; ``speed`` seconds pass in one, and pauses are cut short."""
+
+    def __init__(self, start: str = "2026-10-01T10:15+05:30", *, speed: float = 1.0) -> None:
+        super().__init__()
+        self._start = datetime.fromisoformat(start)
+        self._speed = speed
+        self._began = time.monotonic()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self.monotonic() - self._began)
+
+    def monotonic(self) -> float:
+        return self._began + (time.monotonic() - self._began) * self._speed
+
+
 class UpstoxServer:
     """The authorize call and the feed on one port; a feed address works once.
 
@@ -321,8 +338,8 @@ def settings(url: str = "http://127.0.0.1:1", **fields: Any) -> UpstoxSettings:
 
 
 def market_data(url: str, *, clock: Clock | None = None, **fields: Any) -> UpstoxMarketData:
-    tokens = fields.pop("tokens", None)
-    return UpstoxMarketData(settings(url, **fields), instruments=Lookup(), clock=clock or HastyClock(), tokens=tokens)
+    watched = {name: fields.pop(name, None) for name in ("tokens", "patience", "notifier", "calendar")}
+    return UpstoxMarketData(settings(url, **fields), instruments=Lookup(), clock=clock or HastyClock(), **watched)
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from hybridbroker.errors import (
     WireFormatError,
 )
 
-__all__ = ["Fault", "fault_in", "read_error", "write_error"]
+__all__ = ["Fault", "fault_in", "read_error", "token_is_dead", "write_error"]
 
 _UNAUTHORIZED: Final = 401
 _LONGEST: Final = 300
@@ -67,6 +67,11 @@ class Fault:
     def empty_portfolio(self) -> bool:
         """Whether it is Dhan's way of saying that there are no holdings."""
         return self.code == "DH-1111"
+
+    @property
+    def throttled(self) -> bool:
+        """Whether Dhan asks for fewer requests, under whatever HTTP status."""
+        return self.code in {"DH-904", "805"}
 
 
 def fault_in(payload: object) -> Fault | None:
@@ -157,12 +162,27 @@ _BY_CODE: Final[Mapping[str, Callable[[Fault], HybridBrokerError]]] = {
     "810": _credentials,
 }
 _ABOUT_ACCESS: Final = (_token, _credentials, _plan, _address)
-_BY_TEXT: Final = (("invalid token", _token), ("invalid ip", _address))
+_TOKEN_OR_CLIENT: Final = frozenset({"808", "809"})
+_BY_TEXT: Final = (("invalid token", _token), ("jwt", _token), ("invalid ip", _address))
+
+
+def token_is_dead(fault: Fault | None, *, status: int) -> bool:
+    """Say whether a fresh token may help: not where the plan, the address or the client id is at fault."""
+    if fault is None:
+        return status == _UNAUTHORIZED
+    build = _build(fault)
+    if build in _ABOUT_ACCESS:
+        return build is _token or fault.code in _TOKEN_OR_CLIENT
+    return status == _UNAUTHORIZED
+
+
+def _build(fault: Fault) -> Callable[[Fault], HybridBrokerError] | None:
+    return next((build for text, build in _BY_TEXT if fault.says(text)), None) or _BY_CODE.get(fault.code or "")
 
 
 def _known(fault: Fault, *, status: int) -> HybridBrokerError | None:
     """Return what the fault means in any call, or None where that depends on the call."""
-    build = next((build for text, build in _BY_TEXT if fault.says(text)), None) or _BY_CODE.get(fault.code or "")
+    build = _build(fault)
     if status == _UNAUTHORIZED and build not in _ABOUT_ACCESS:
         return _credentials(fault)
     if build is not None:

@@ -15,7 +15,16 @@ from typing import Final
 
 from hybridbroker.transport.limits import Window
 
-__all__ = ["AS_OF", "LIMITS", "MODIFICATIONS_PER_ORDER"]
+__all__ = [
+    "AS_OF",
+    "FEED_INSTRUMENTS",
+    "FEED_INSTRUMENTS_PER_MESSAGE",
+    "FEED_SOCKETS",
+    "LIMITS",
+    "MODIFICATIONS_PER_ORDER",
+    "QUOTES_PER_CALL",
+    "SAME_CHAIN",
+]
 
 AS_OF: Final = "November 2026"
 """When Dhan's documentation of them was read last."""
@@ -41,10 +50,22 @@ LIMITS: Final[Mapping[str, Sequence[Window]]] = {
     "data": (Window(limit=5, seconds=_SECOND), Window(limit=100_000, seconds=_DAY)),
     # /marketfeed/*, all three calls together: a spacing of 1.0 s was refused, 1.1 s was not.
     "quote": (Window(limit=1, seconds=1.1),),
-    # One in 3 s for each underlying and expiry; held for all of them together.
-    "option-chain": (Window(limit=1, seconds=3.0),),
+    # Whether chains count as data or as quotes is not documented: the slower of the two.
+    "option-chain": (Window(limit=1, seconds=1.1),),
 }
 """Windows by family; a request must fit into every window of its family."""
 
 MODIFICATIONS_PER_ORDER: Final = 25
 """Dhan refuses the twenty-sixth change of one order."""
+
+SAME_CHAIN: Final = Window(limit=1, seconds=3.05)
+"""The same underlying and expiry; another one may be asked for within the same three seconds."""
+
+QUOTES_PER_CALL: Final = 1_000
+"""Instruments of one quote call, all segments together."""
+
+FEED_SOCKETS: Final = 5
+"""Sockets of one user; a sixth has the oldest hung up on (805). Whether the depth sockets count is disputed."""
+FEED_INSTRUMENTS: Final = 5_000
+"""Instruments of one socket, whatever their modes."""
+FEED_INSTRUMENTS_PER_MESSAGE: Final = 100

@@ -8,7 +8,7 @@ to a breach: HTTP 429 with UDAPI10005, which does not say how long to wait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import attrs
@@ -29,23 +29,21 @@ _SECOND: Final = 1.05
 _MINUTE: Final = 60.0
 _HALF_HOUR: Final = 1800.0
 
-_STANDARD: Final = (
-    Window(limit=50, seconds=_SECOND),
-    Window(limit=500, seconds=_MINUTE),
-    Window(limit=2000, seconds=_HALF_HOUR),
-)
+_PER_HALF_HOUR: Final = (Window(limit=500, seconds=_MINUTE), Window(limit=2000, seconds=_HALF_HOUR))
+_STANDARD: Final = (Window(limit=50, seconds=_SECOND), *_PER_HALF_HOUR)
 
-LIMITS: Final[Mapping[str, Sequence[Window]]] = {
-    # Quotes, candles, portfolio, funds, books.
-    "read": _STANDARD,
-    # The authorize call of a feed: an API of its own, so that a long download holds up no reconnection.
-    "feed": _STANDARD,
-    # Place, modify, cancel, multi, GTT, for an algorithm that is not registered with the exchange.
-    "order": (
-        Window(limit=10, seconds=_SECOND),
-        Window(limit=500, seconds=_MINUTE),
-        Window(limit=2000, seconds=_HALF_HOUR),
-    ),
+LIMITS: Final[Mapping[str, tuple[Window, ...]]] = {
+    # Counted per API, which is taken as per kind of call: a long download of candles holds up
+    # neither the order book nor a reconnection.
+    "read": _STANDARD,  # books, portfolio, funds, charges, profile
+    "quotes": _STANDARD,
+    "candles": _STANDARD,
+    "options": _STANDARD,
+    "feed": _STANDARD,  # the authorize calls of both feeds
+    # Place, modify, cancel, multi, GTT and exits together, for an algorithm that is not registered
+    # with the exchange, and for one that is and says its name.
+    "order": (Window(limit=10, seconds=_SECOND), *_PER_HALF_HOUR),
+    "order-registered": _STANDARD,
 }
 """Windows by family; a request must fit into every window of its family."""
 

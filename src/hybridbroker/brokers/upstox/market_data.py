@@ -1,34 +1,72 @@
-"""UpstoxMarketData: the `MarketData` on Upstox's feed V3, candles V3 and quotes."""
+"""UpstoxMarketData: the `MarketData` on Upstox's feed V3, candles V3, quotes, option chains and market hours."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime, time, timedelta
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
+import attrs
+
+from hybridbroker.alerts import Notifier
 from hybridbroker.brokers.upstox import CAPABILITIES
-from hybridbroker.brokers.upstox.auth import SettingsToken, TokenSource
+from hybridbroker.brokers.upstox.auth import TokenSource, token_source
+from hybridbroker.brokers.upstox.client import UpstoxClient
 from hybridbroker.brokers.upstox.data import wire
-from hybridbroker.brokers.upstox.data.mapping import INTERVALS, candles_from_wire, quote_from_wire, windows
-from hybridbroker.brokers.upstox.data.rest import UpstoxRest
-from hybridbroker.brokers.upstox.data.stream import Modes, UpstoxStream
+from hybridbroker.brokers.upstox.data.mapping import (
+    INTERVALS,
+    CandleUnit,
+    OhlcQuote,
+    Unit,
+    bars_from_wire,
+    candle_unit,
+    candles_from_wire,
+    ohlc_from_wire,
+    quote_from_wire,
+    windows,
+)
+from hybridbroker.brokers.upstox.data.options import chain_from_wire, greeks_from_wire, listed
+from hybridbroker.brokers.upstox.data.rest import DataRest
+from hybridbroker.brokers.upstox.data.schedule import (
+    EXCHANGES,
+    calendar_from_wire,
+    hours_from_wire,
+    status_from_wire,
+    with_hours,
+)
+from hybridbroker.brokers.upstox.data.stream import Modes, UpstoxStream, Watch
 from hybridbroker.brokers.upstox.limits import FEED_LIMITS, check_subscription
 from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.clock import IST, Clock, SystemClock
-from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import Candles, FeedMode, Interval, Quote
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import Exchange, Instrument
+from hybridbroker.domain.market import Candle, Candles, FeedMode, Interval, MarketStatus, Quote
+from hybridbroker.domain.options import OptionChain, OptionQuote
 from hybridbroker.errors import ConfigurationError, InstrumentNotFound, SubscriptionLimit, Unsupported
 from hybridbroker.protocols import Capability, InstrumentLookup, MarketStream, Overflow
+from hybridbroker.silence import Patience
 
-__all__ = ["UpstoxMarketData"]
+__all__ = ["Progress", "UpstoxMarketData"]
 
 _NAME: Final = "upstox"
 _KEYS_PER_QUOTE: Final = 500
 """Documented for all quote calls but option greeks."""
+_KEYS_PER_GREEKS: Final = 50
 
-Row = TypeVar("Row", wire.LtpQuote, wire.FullQuote)
+Progress = Callable[[int, int], None]
+"""Hears how many calls of a download are done, and how many it takes."""
+
+Row = TypeVar("Row", wire.LtpQuote, wire.FullQuote, wire.OhlcQuote, wire.GreekQuote)
+
+
+@attrs.frozen
+class _Span:
+    """Which bars are asked for: ends included, in IST."""
+
+    first: datetime
+    last: datetime
 
 
 class UpstoxMarketData:
@@ -43,8 +81,12 @@ class UpstoxMarketData:
     - Minute and hour bars exist since January 2022, daily bars since 2000. Weekly and monthly
       bars are stamped with the first day of their week or month.
     - ``tokens`` is asked before every connection and request, so a token renewed at night is
-      used from the next one on; without it the token of ``settings`` is used throughout.
+      used from the next one on; without it those of ``settings`` and of a login (`token_source`).
     - A token found expired by its own date is refused here with `TokenExpired`, unsent.
+    - A stream that brings nothing while a session is open (by ``calendar``, beyond it by what the
+      feed says of its markets) is reported to the log and to ``notifier``, then its socket is
+      replaced; ``patience`` says after how many seconds.
+    - It is also an `OptionChains` and a `MarketSchedule`.
     """
 
     name = _NAME
@@ -56,26 +98,31 @@ class UpstoxMarketData:
         instruments: InstrumentLookup,
         clock: Clock | None = None,
         tokens: TokenSource | None = None,
+        calendar: TradingCalendar | None = None,
+        patience: Patience | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
-        settings.require()
+        if settings.is_sandbox:
+            raise ConfigurationError("Upstox's sandbox has no prices; leave UPSTOX_SANDBOX_TOKEN to the broker")
+        if tokens is None:
+            settings.require()
         has_depth_30 = settings.plan == "plus"
         self.capabilities = CAPABILITIES | (Capability.DEPTH_30 if has_depth_30 else Capability.NONE)
         self._plan = settings.plan
         self._instruments = instruments
         self._clock = clock or SystemClock()
-        self._rest = UpstoxRest(
-            base_url=settings.base_url,
-            tokens=tokens or SettingsToken(lambda: settings, clock=self._clock),
-            clock=self._clock,
-        )
+        self._tokens = tokens or token_source(settings, clock=self._clock)
+        self._client = UpstoxClient(base_url=settings.base_url, tokens=self._tokens, clock=self._clock)
+        self._rest = DataRest(self._client)
+        self._watch = Watch(calendar=calendar or TradingCalendar(), patience=patience or Patience(), notifier=notifier)
         self._streams: set[UpstoxStream] = set()
 
     async def __aenter__(self) -> Self:
-        await self._rest.__aenter__()
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._rest.__aexit__(*exc)
+        await self._client.__aexit__(*exc)
 
     @asynccontextmanager
     async def stream(
@@ -94,9 +141,11 @@ class UpstoxMarketData:
             )
         stream = UpstoxStream(
             rest=self._rest,
+            tokens=self._tokens,
             instruments=self._instruments,
             clock=self._clock,
             admit=self._admit,
+            watch=self._watch,
             mode=mode,
             overflow=overflow,
         )
@@ -109,39 +158,159 @@ class UpstoxMarketData:
             self._streams.discard(stream)
 
     async def candles(
-        self, instrument: Instrument, interval: Interval, *, start: date | datetime, end: date | datetime | None = None
+        self,
+        instrument: Instrument,
+        interval: Interval,
+        *,
+        start: date | datetime,
+        end: date | datetime | None = None,
+        progress: Progress | None = None,
     ) -> Candles:
         """Return the bars that open from ``start`` to ``end``, in as many calls as their span needs."""
-        now = self._clock.now().astimezone(IST)
+        span = self._span(start, end)
+        rows = await self._rows(instrument, INTERVALS[interval], span, progress)
+        return candles_from_wire(rows, instrument=instrument, interval=interval, first=span.first, last=span.last)
+
+    async def bars(
+        self,
+        instrument: Instrument,
+        *,
+        unit: Unit,
+        interval: int = 1,
+        start: date | datetime,
+        end: date | datetime | None = None,
+        progress: Progress | None = None,
+    ) -> Sequence[Candle]:
+        """Return bars of any length Upstox has, such as 7 minutes or 2 hours, oldest first; else as `candles`.
+
+        Raises:
+            ConfigurationError: Upstox has no bars of that length.
+        """
+        span, asked = self._span(start, end), candle_unit(unit, interval)
+        rows = await self._rows(instrument, asked, span, progress)
+        return bars_from_wire(rows, instrument=instrument, first=span.first, last=span.last)
+
+    async def quotes(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, Quote]:
+        """Return a quote per instrument, two calls for every 500 of them."""
+        quotes = dict[Instrument, Quote]()
+        for named in self._chunks(instruments, _KEYS_PER_QUOTE):
+            ltp = await _known(self._rest.ltp, list(named))
+            full = await _known(self._rest.full_quotes, list(named))
+            as_of = self._clock.now()
+            for key, instrument in named.items():
+                quote = quote_from_wire(ltp.get(key), full.get(key), instrument=instrument, as_of=as_of)
+                if quote is not None:
+                    quotes[instrument] = quote
+        return quotes
+
+    async def last_prices(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, float]:
+        """Return last prices in rupees, one call for every 500; those that never traded are missing."""
+        prices = dict[Instrument, float]()
+        for named in self._chunks(instruments, _KEYS_PER_QUOTE):
+            rows = await _known(self._rest.ltp, list(named))
+            prices |= {named[key]: row.last_price for key, row in rows.items() if key in named and row.last_price}
+        return prices
+
+    async def ohlc(
+        self, instruments: Iterable[Instrument], *, interval: Literal["1d", "I1", "I30"] = "1d"
+    ) -> Mapping[Instrument, OhlcQuote]:
+        """Return last prices with the running bar and the previous one, of a day, a minute or half an hour."""
+        quotes = dict[Instrument, OhlcQuote]()
+        for named in self._chunks(instruments, _KEYS_PER_QUOTE):
+
+            async def ask(keys: Sequence[str]) -> list[wire.OhlcQuote]:
+                return await self._rest.ohlc(keys, interval=interval)
+
+            for key, row in (await _known(ask, list(named))).items():
+                quote = ohlc_from_wire(row, instrument=named[key]) if key in named else None
+                if quote is not None:
+                    quotes[named[key]] = quote
+        return quotes
+
+    async def greeks(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, OptionQuote]:
+        """Return greeks, prices and open interest of options, one call for every 50."""
+        quotes = dict[Instrument, OptionQuote]()
+        for named in self._chunks(instruments, _KEYS_PER_GREEKS):
+            rows = await _known(self._rest.greeks, list(named))
+            quotes |= {
+                named[key]: greeks_from_wire(row, instrument=named[key]) for key, row in rows.items() if key in named
+            }
+        return quotes
+
+    async def expiries(self, underlying: Instrument) -> Sequence[date]:
+        """Return the expiries of an underlying's options, nearest first."""
+        return tuple(sorted({row.expiry for row in await self._rest.option_contracts(self._key(underlying))}))
+
+    async def option_contracts(self, underlying: Instrument, *, expiry: date | None = None) -> Sequence[Instrument]:
+        """Return the options on an underlying that the registry knows, by expiry, strike and right."""
+        rows = await self._rest.option_contracts(self._key(underlying), expiry=expiry)
+        known = (listed(self._instruments, row.instrument_key) for row in rows)
+        return sorted(
+            (each for each in known if each is not None),
+            key=lambda each: (each.expiry or date.min, each.strike or 0, each.right or ""),
+        )
+
+    async def option_chain(self, underlying: Instrument, *, expiry: date) -> OptionChain:
+        """Return every strike of one expiry; Upstox has no chains of MCX."""
+        rows = await self._rest.option_chain(self._key(underlying), expiry=expiry)
+        return chain_from_wire(
+            rows, underlying=underlying, expiry=expiry, instruments=self._instruments, read_at=self._clock.now()
+        )
+
+    async def market_status(self, exchange: Exchange) -> MarketStatus:
+        """Return what an exchange's segments are doing now, one call for each."""
+        answers = [await self._rest.market_status(name) for name in EXCHANGES[exchange]]
+        return status_from_wire(answers, read_at=self._clock.now())
+
+    async def market_hours(self, on: date) -> Mapping[str, tuple[datetime, datetime]]:
+        """Return opening and closing on one day, in IST, by Upstox's names (``NSE``, ``NFO``); empty on a holiday."""
+        return hours_from_wire(await self._rest.timings(on))
+
+    async def extend_calendar(self, calendar: TradingCalendar) -> TradingCalendar:
+        """Return ``calendar`` with what Upstox knows beyond it.
+
+        The list is of the current year (documented). Special sessions whose hours the calendar
+        lacks are asked for one by one.
+        """
+        extended = calendar_from_wire(await self._rest.holidays(), calendar)
+        for day, session in sorted(extended.special.items()):
+            if not session.stretches:
+                extended = with_hours(extended, day, await self._rest.timings(day))
+        return extended
+
+    def _span(self, start: date | datetime, end: date | datetime | None) -> _Span:
         first = _instant(start, time.min, "start")
-        last = now if end is None else _instant(end, time.max, "end")
+        last = self._clock.now().astimezone(IST) if end is None else _instant(end, time.max, "end")
         if first > last:
             raise ConfigurationError(
                 f"candles from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}: start is after end"
             )
-        key, unit, today = self._key(instrument), INTERVALS[interval], now.date()
-        rows: list[wire.CandleRow] = []
-        newest_past = today - timedelta(days=1) if unit.has_today else today
-        for since, until in windows(first.date(), min(last.date(), newest_past), span=unit.span):
-            rows += await self._rest.candles(key, unit, first=since, last=until)
-        if unit.has_today and first.date() <= today <= last.date():
-            rows += await self._rest.candles_today(key, unit)
-        return candles_from_wire(rows, instrument=instrument, interval=interval, first=first, last=last)
+        return _Span(first, last)
 
-    async def quotes(self, instruments: Iterable[Instrument]) -> Mapping[Instrument, Quote]:
-        """Return a quote per instrument, two calls for every 500 of them."""
-        named = {self._key(each): each for each in instruments}
-        keys, quotes = list(named), dict[Instrument, Quote]()
-        for first in range(0, len(keys), _KEYS_PER_QUOTE):
-            chunk = keys[first : first + _KEYS_PER_QUOTE]
-            ltp = await _known(self._rest.ltp, chunk)
-            full = await _known(self._rest.full_quotes, chunk)
-            as_of = self._clock.now()
-            for key in chunk:
-                quote = quote_from_wire(ltp.get(key), full.get(key), instrument=named[key], as_of=as_of)
-                if quote is not None:
-                    quotes[named[key]] = quote
-        return quotes
+    async def _rows(
+        self, instrument: Instrument, unit: CandleUnit, span: _Span, progress: Progress | None
+    ) -> list[wire.CandleRow]:
+        key, today = self._key(instrument), self._clock.now().astimezone(IST).date()
+        newest_past = today - timedelta(days=1) if unit.has_today else today
+        first, last = max(span.first.date(), unit.since), span.last.date()
+        calls = windows(first, min(last, newest_past), span=unit.span)
+        is_today = unit.has_today and first <= today <= last
+        total, rows = len(calls) + is_today, list[wire.CandleRow]()
+        for done, (since, until) in enumerate(calls, 1):
+            rows += await self._rest.candles(key, unit, first=since, last=until)
+            if progress is not None:
+                progress(done, total)
+        if is_today:
+            rows += await self._rest.candles_today(key, unit)
+            if progress is not None:
+                progress(total, total)
+        return rows
+
+    def _chunks(self, instruments: Iterable[Instrument], size: int) -> Iterator[dict[str, Instrument]]:
+        """Yield instruments by key, ``size`` at a time."""
+        named = [(self._key(each), each) for each in instruments]
+        for first in range(0, len(named), size):
+            yield dict(named[first : first + size])
 
     def _admit(self, stream: UpstoxStream, modes: Modes) -> None:
         if FeedMode.DEPTH_30 in modes.values() and Capability.DEPTH_30 not in self.capabilities:

@@ -431,6 +431,6 @@ ORDER_CHECKS: Final[tuple[Check[BrokerSubject], ...]] = (
     Check(id="ORD-150", needs=_TRADES | Capability.IOC, body=an_ioc_order_does_not_rest),
     Check(id="ORD-160", needs=Capability.ORDER_BOOK, body=kinds_it_lacks_are_refused_unsent),
     Check(id="ORD-170", needs=_READS, body=what_it_does_not_list_is_refused_unsent),
-    Check(id="ORD-180", needs=_READS | Capability.PORTFOLIO, body=what_cannot_be_paid_is_rejected),
+    Check(id="ORD-180", needs=_TRADES | Capability.PORTFOLIO, body=what_cannot_be_paid_is_rejected),
     Check(id="ORD-190", needs=_READS | Capability.ORDER_UPDATES, body=updates_tell_every_change),
 )

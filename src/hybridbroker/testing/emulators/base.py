@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Self
 from urllib.parse import parse_qsl
 
@@ -134,7 +135,7 @@ class Emulator(ABC):
         fault = self.faults.take(request.method, request.path)
         if is_socket:
             if fault is None or not await self._spoil_handshake(fault, peer, receive, send):
-                await self._app(scope, receive, _refusing(send))
+                await self._app(scope, receive, self._cutting(fault, peer, _refusing(send)))
             # uvicorn complains of a refused handshake unless its connection is gone by now.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -160,6 +161,8 @@ class Emulator(ABC):
         await self._pause(fault.after)
         if fault.status is not None:
             answer = self._answer(fault)
+        elif fault.rewrite is not None:
+            answer = _rewritten(answer, fault.rewrite)
         await self._end(fault.ending, scope["client"], answer, receive, send)
 
     async def _end(self, ending: Ending, peer: Peer, answer: list[Message], receive: Receive, send: Send) -> None:
@@ -175,7 +178,7 @@ class Emulator(ABC):
                 self._server.drop(peer)
             case Ending.CLOSE | Ending.RESET:
                 self._server.drop(peer, with_reset=ending is Ending.RESET)
-            case Ending.HANG:
+            case Ending.HANG | Ending.CUT | Ending.CUT_RESET:
                 pass
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -183,6 +186,8 @@ class Emulator(ABC):
     async def _spoil_handshake(self, fault: Fault, peer: Peer, receive: Receive, send: Send) -> bool:
         """Do ``fault`` to a handshake; False lets the handshake go on."""
         await self._pause(fault.before)
+        if fault.ending in {Ending.CUT, Ending.CUT_RESET}:
+            return False
         if fault.ending in {Ending.CLOSE, Ending.RESET}:
             self._server.drop(peer, with_reset=fault.ending is Ending.RESET)
         elif fault.ending is Ending.ANSWER:
@@ -194,6 +199,19 @@ class Emulator(ABC):
         while (await receive())["type"] != "websocket.disconnect":
             pass
         return True
+
+    def _cutting(self, fault: Fault | None, peer: Peer, send: Send) -> Send:
+        """Return ``send``; under a fault that cuts sockets, one that ends the connection after the handshake."""
+        if fault is None or fault.ending not in {Ending.CUT, Ending.CUT_RESET}:
+            return send
+        cut = partial(self._server.drop, peer, with_reset=fault.ending is Ending.CUT_RESET)
+
+        async def watched(message: Message) -> None:
+            await send(message)
+            if message["type"] == "websocket.accept":
+                asyncio.get_running_loop().call_later(fault.after, cut)
+
+        return watched
 
     def _answer(self, fault: Fault) -> list[Message]:
         status = fault.status or 200
@@ -216,6 +234,18 @@ async def _body(receive: Receive) -> bytes:
         chunks.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+def _rewritten(answer: list[Message], rewrite: Callable[[Any], Any]) -> list[Message]:
+    """Change an answer's JSON; one without JSON stays as it is."""
+    body = b"".join(message.get("body", b"") for message in answer)
+    try:
+        changed = json.dumps(rewrite(json.loads(body))).encode()
+    except ValueError:
+        return answer
+    headers = [pair for pair in answer[0]["headers"] if pair[0].lower() != b"content-length"]
+    start = {**answer[0], "headers": [*headers, (b"content-length", str(len(changed)).encode())]}
+    return [start, {"type": "http.response.body", "body": changed}]
 
 
 def _refusing(send: Send) -> Send:

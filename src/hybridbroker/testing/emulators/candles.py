@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +95,8 @@ def aggregate(bars: Iterable[Bar], unit: str, interval: int) -> list[Bar]:
     Minutes and hours are counted from 9:15 IST of each day, as recorded Upstox answers are;
     weeks begin on Monday.
     """
+    if unit == "minutes" and interval == 1:
+        return list(bars)
     return [_merge(start, list(group)) for start, group in groupby(bars, key=lambda bar: _bucket(bar, unit, interval))]
 
 
@@ -175,6 +178,15 @@ def _bars(rows: Iterable[Sequence[Any]]) -> Iterator[Bar]:
         )
 
 
-def on_days(bars: Iterable[Bar], first: date, last: date) -> list[Bar]:
-    """Return the bars whose day in IST lies between ``first`` and ``last``, both included."""
-    return [bar for bar in bars if first <= bar.start.date() <= last]
+def on_days(bars: Sequence[Bar], first: date, last: date) -> list[Bar]:
+    """Return the bars, oldest first, whose day in IST lies between ``first`` and ``last``, both included."""
+    begin = bisect_left(bars, _midnight(first), key=_start)
+    return list(bars[begin : bisect_left(bars, _midnight(last + timedelta(days=1)), key=_start)])
+
+
+def _start(bar: Bar) -> int:
+    return bar.start_ms
+
+
+def _midnight(day: date) -> int:
+    return to_epoch_ms(datetime.combine(day, time(), IST))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -21,8 +21,23 @@ from hybridbroker.domain.orders import (
     Validity,
 )
 from hybridbroker.testing.emulators.listed import ListedInstrument
+from hybridbroker.testing.emulators.market import EmulatedMarket
 
-__all__ = ["ORDER_TYPES", "PRODUCTS", "Refusal", "Terms", "read_json", "read_modification", "read_order"]
+__all__ = [
+    "ORDER_TYPES",
+    "PRODUCTS",
+    "Refusal",
+    "Terms",
+    "choice",
+    "known",
+    "number",
+    "positive",
+    "read_json",
+    "read_modification",
+    "read_order",
+    "read_standing",
+    "whole",
+]
 
 PRODUCTS: Final = {
     "CNC": Product.DELIVERY,
@@ -74,6 +89,12 @@ class Refusal(Exception):
         return cls(status, "DH-906", "Order_Error", message)
 
     @classmethod
+    def limited(cls) -> Refusal:
+        """DH-904 (recorded); there is no Retry-After."""
+        message = "Too many requests on server from single user breaching rate limits. Try throttling API calls."
+        return cls(429, "DH-904", "Rate_Limit", message)
+
+    @classmethod
     def bad_login(cls) -> Refusal:
         """DH-901 (recorded)."""
         message = "Client ID or user generated access token is invalid or expired."
@@ -117,6 +138,14 @@ class Terms:
             after_market=self.after_market,
         )
 
+    def slices(self) -> list[Terms]:
+        """Return it in pieces of at most the exchange's freeze quantity."""
+        instrument = self.listed.instrument
+        most = (instrument.freeze_quantity or self.quantity) // instrument.lot_size * instrument.lot_size
+        whole_ones, rest = divmod(self.quantity, most)
+        sizes = [most] * whole_ones + [rest] * (rest > 0)
+        return [attrs.evolve(self, quantity=each, disclosed=min(self.disclosed, each)) for each in sizes]
+
 
 def read_json(body: bytes) -> dict[str, Any]:
     """Return a JSON object without its nulls; an empty string anywhere is refused (measured)."""
@@ -129,14 +158,21 @@ def read_json(body: bytes) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def read_order(fields: Mapping[str, Any], *, client_id: str, listed: ListedInstrument | None) -> Terms:
-    """Check the body of ``POST /orders`` in the measured order: fields, then the instrument."""
-    _known(fields, _PLACE_FIELDS, client_id)
+def read_order(
+    fields: Mapping[str, Any],
+    *,
+    client_id: str,
+    listed: ListedInstrument | None,
+    address: Callable[[], None] = lambda: None,
+) -> Terms:
+    """Check the body of ``POST /orders`` in the measured order: quantity present, ``address``, fields, instrument."""
     if "quantity" not in fields:
         raise Refusal.bad_input("quantity is required")
-    kind = _choice(fields, "orderType", ORDER_TYPES)
-    segment = _choice(fields, "exchangeSegment", _SEGMENTS)
-    product = _choice(fields, "productType", PRODUCTS)
+    address()
+    known(fields, _PLACE_FIELDS, client_id)
+    kind = choice(fields, "orderType", ORDER_TYPES)
+    segment = choice(fields, "exchangeSegment", _SEGMENTS)
+    product = choice(fields, "productType", PRODUCTS)
     if product in {"CNC", "MTF"} and segment not in _CASH:
         raise Refusal.bad_input()
     correlation = fields.get("correlationId", "NA")
@@ -144,9 +180,9 @@ def read_order(fields: Mapping[str, Any], *, client_id: str, listed: ListedInstr
         raise Refusal.bad_input()
     after_market = _flag(fields, "afterMarketOrder")
     if after_market:
-        _choice({"amoTime": "OPEN", **fields}, "amoTime", _AMO_TIMES)
-    side, validity = _choice(fields, "transactionType", ("BUY", "SELL")), _choice(fields, "validity", ("DAY", "IOC"))
-    quantity = _whole(fields, "quantity", least=1)
+        choice({"amoTime": "OPEN", **fields}, "amoTime", _AMO_TIMES)
+    side, validity = choice(fields, "transactionType", ("BUY", "SELL")), choice(fields, "validity", ("DAY", "IOC"))
+    quantity = whole(fields, "quantity", least=1)
     disclosed = _disclosed(fields, quantity)
     price, trigger = _prices(fields, kind, side)
     if listed is None or not listed.instrument.tradable:
@@ -166,23 +202,39 @@ def read_order(fields: Mapping[str, Any], *, client_id: str, listed: ListedInstr
     )
 
 
+def read_standing(
+    plain: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    allowed: Collection[str],
+    *,
+    client_id: str,
+    market: EmulatedMarket,
+    address: Callable[[], None],
+) -> Terms:
+    """Check what a standing order's ``fields`` share with an ordinary one, in the same order; ``plain`` are those."""
+    if "quantity" not in fields:
+        raise Refusal.bad_input("quantity is required")
+    address()
+    known(fields, allowed, client_id)
+    listed = market.by_id(str(fields.get("exchangeSegment")), str(fields.get("securityId")))
+    return read_order(plain, client_id=client_id, listed=listed)
+
+
 def read_modification(fields: Mapping[str, Any], *, client_id: str, order_id: str, old: Terms) -> Terms:
     """Check the body of ``PUT /orders/{id}``; the result replaces ``old``.
 
-    ``quantity`` is the new total. Dhan can change an order's type; this emulator refuses
-    that as DH-906.
+    ``quantity`` is the new total. What is not stated stays, but for prices that the old type had none of.
     """
-    _known(fields, _MODIFY_FIELDS, client_id)
+    known(fields, _MODIFY_FIELDS, client_id)
     if str(fields.get("orderId", order_id)) != order_id:
         raise Refusal.bad_input()
-    kind = _choice(fields, "orderType", ORDER_TYPES)
-    if kind != old.type:
-        raise Refusal.order()
-    quantity = _whole({"quantity": old.quantity, **fields}, "quantity", least=1)
+    kind = choice(fields, "orderType", ORDER_TYPES)
+    quantity = whole({"quantity": old.quantity, **fields}, "quantity", least=1)
     price, trigger = _prices({"price": old.price, "triggerPrice": old.trigger, **fields}, kind, old.side)
     return attrs.evolve(
         old,
-        validity=_choice(fields, "validity", ("DAY", "IOC")),
+        type=kind,
+        validity=choice(fields, "validity", ("DAY", "IOC")),
         quantity=quantity,
         disclosed=_disclosed({"disclosedQuantity": old.disclosed, **fields}, quantity),
         price=price,
@@ -190,12 +242,14 @@ def read_modification(fields: Mapping[str, Any], *, client_id: str, order_id: st
     )
 
 
-def _known(fields: Mapping[str, Any], allowed: Collection[str], client_id: str) -> None:
+def known(fields: Mapping[str, Any], allowed: Collection[str], client_id: str) -> None:
+    """Refuse fields that the call does not have, and another client's id."""
     if not fields.keys() <= set(allowed) or fields.get("dhanClientId") != client_id:
         raise Refusal.bad_input()
 
 
-def _choice(fields: Mapping[str, Any], name: str, allowed: Collection[str]) -> str:
+def choice(fields: Mapping[str, Any], name: str, allowed: Collection[str]) -> str:
+    """Read one of the ``allowed`` words."""
     value = fields.get(name)
     if not isinstance(value, str) or value not in allowed:
         raise Refusal.bad_input()
@@ -209,36 +263,45 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool:
     return value
 
 
-def _whole(fields: Mapping[str, Any], name: str, *, least: int) -> int:
-    number = _number(fields, name)
-    if number != int(number) or number < least:
+def whole(fields: Mapping[str, Any], name: str, *, least: int) -> int:
+    """Read a whole number of at least ``least``; 0 where it is absent."""
+    value = number(fields, name)
+    if value != int(value) or value < least:
         raise Refusal.bad_input()
-    return int(number)
+    return int(value)
 
 
-def _number(fields: Mapping[str, Any], name: str) -> Decimal:
-    """Read a JSON number, or a string of one, both of which Dhan takes (documented)."""
+def number(fields: Mapping[str, Any], name: str) -> Decimal:
+    """Read a JSON number, or a string of one, both of which Dhan takes (documented); 0 where it is absent."""
     value = fields.get(name, 0)
     try:
-        number = Decimal(str(value))
+        read = Decimal(str(value))
     except InvalidOperation:
         raise Refusal.bad_input() from None
-    if isinstance(value, bool) or not number.is_finite() or number < 0:
+    if isinstance(value, bool) or not read.is_finite() or read < 0:
         raise Refusal.bad_input()
-    return number
+    return read
+
+
+def positive(fields: Mapping[str, Any], name: str) -> Decimal:
+    """Read a number above zero."""
+    value = number(fields, name)
+    if not value:
+        raise Refusal.bad_input()
+    return value
 
 
 def _disclosed(fields: Mapping[str, Any], quantity: int) -> int:
     """Read the disclosed quantity: none, or more than 30 % of the quantity (documented)."""
-    disclosed = _whole(fields, "disclosedQuantity", least=0)
+    disclosed = whole(fields, "disclosedQuantity", least=0)
     if disclosed and not 0.3 * quantity < disclosed <= quantity:
         raise Refusal.bad_input()
     return disclosed
 
 
 def _prices(fields: Mapping[str, Any], kind: str, side: str) -> tuple[Decimal, Decimal]:
-    price = _number(fields, "price") if kind in _PRICED else Decimal(0)
-    trigger = _number(fields, "triggerPrice") if kind in _TRIGGERED else Decimal(0)
+    price = number(fields, "price") if kind in _PRICED else Decimal(0)
+    trigger = number(fields, "triggerPrice") if kind in _TRIGGERED else Decimal(0)
     if (kind in _PRICED and not price) or (kind in _TRIGGERED and not trigger):
         raise Refusal.bad_input()
     if kind == "STOP_LOSS" and (price < trigger if side == "BUY" else price > trigger):

@@ -12,10 +12,24 @@ from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import Exchange, Instrument, OptionRight, Segment
 from hybridbroker.domain.orders import Order, OrderStatus, Trade
 from hybridbroker.domain.portfolio import Funds, Holding, Position
+from hybridbroker.domain.standing import BracketOrder
+from hybridbroker.testing.emulators.dhan_habits import DhanHabits
 from hybridbroker.testing.emulators.dhan_orders import PRODUCTS, Terms
 from hybridbroker.testing.emulators.listed import ListedInstrument
 
-__all__ = ["Entry", "alert", "funds_row", "holding_row", "order_row", "position_row", "trade_row"]
+__all__ = [
+    "Entry",
+    "alert",
+    "derivative",
+    "funds_row",
+    "holding_row",
+    "order_row",
+    "position_row",
+    "postback",
+    "symbol",
+    "time_text",
+    "trade_row",
+]
 
 _STATUS: Final = {
     OrderStatus.PENDING: "PENDING",
@@ -37,6 +51,9 @@ _SEGMENT_CODE: Final = {
     Segment.INDEX: "I",
 }
 _PRODUCT_NAME: Final = {product: name for name, product in PRODUCTS.items()}
+_LEG_NUMBERS: Final = {"NA": 1, "ENTRY_LEG": 1, "STOP_LOSS_LEG": 2, "TARGET_LEG": 3}
+_NOT_POSTED: Final = frozenset({"filledQty", "remainingQuantity", "averageTradedPrice", "exchangeOrderId"})
+_ENDED_BADLY: Final = frozenset({"REJECTED", "CANCELLED", "EXPIRED"})
 _NEVER: Final = "0001-01-01 00:00:00"
 
 
@@ -54,6 +71,14 @@ class Entry:
     """Final status where the exchange does not know it: refused on the way, or expired."""
     reason: str = ""
     modifications: int = 0
+    parked: bool = False
+    """Whether it rests without ever reaching an exchange, as all orders of the sandbox do."""
+    bracket: BracketOrder | None = None
+    """The super order whose entry it is."""
+    parent: str = ""
+    """Id of the super order whose exit it is."""
+    leg: str = "NA"
+    """What it is in a super order."""
 
     @property
     def status(self) -> str:
@@ -61,7 +86,7 @@ class Entry:
         if self.ended is not None:
             return self.ended
         if self.order is None:
-            return "PENDING" if self.terms.after_market else "TRANSIT"
+            return "PENDING" if self.terms.after_market or self.parked else "TRANSIT"
         return _STATUS[self.order.status]
 
     @property
@@ -112,7 +137,7 @@ def order_row(entry: Entry, client_id: str) -> dict[str, Any]:
         "productType": terms.product,
         "orderType": entry.type,
         "validity": terms.validity,
-        "tradingSymbol": _symbol(terms.listed.instrument),
+        "tradingSymbol": symbol(terms.listed.instrument),
         "securityId": terms.listed.dhan_id,
         "quantity": terms.quantity,
         "disclosedQuantity": terms.disclosed,
@@ -121,11 +146,11 @@ def order_row(entry: Entry, client_id: str) -> dict[str, Any]:
         "afterMarketOrder": terms.after_market,
         "boProfitValue": 0.0,
         "boStopLossValue": 0.0,
-        "legName": "NA",
-        "createTime": _time(entry.created),
-        "updateTime": _time(entry.updated),
-        "exchangeTime": _time(order.placed_at) if order and order.placed_at else _NEVER,
-        **_derivative(terms.listed.instrument),
+        "legName": entry.leg,
+        "createTime": time_text(entry.created),
+        "updateTime": time_text(entry.updated),
+        "exchangeTime": time_text(order.placed_at) if order and order.placed_at else _NEVER,
+        **derivative(terms.listed.instrument),
         "omsErrorCode": "0",
         "omsErrorDescription": entry.description,
         "algoId": "0",
@@ -139,7 +164,7 @@ def order_row(entry: Entry, client_id: str) -> dict[str, Any]:
 
 def trade_row(trade: Trade, entry: Entry, client_id: str) -> dict[str, Any]:
     """Return a row of the day's trade book (recorded): without correlation id and charges."""
-    at = _time(trade.traded_at)
+    at = time_text(trade.traded_at)
     return {
         "dhanClientId": client_id,
         "orderId": entry.id,
@@ -148,7 +173,7 @@ def trade_row(trade: Trade, entry: Entry, client_id: str) -> dict[str, Any]:
         **_contract_head(entry.terms),
         "productType": entry.terms.product,
         "orderType": entry.type,
-        "tradingSymbol": _symbol(trade.instrument),
+        "tradingSymbol": symbol(trade.instrument),
         "customSymbol": None,
         "securityId": entry.terms.listed.dhan_id,
         "tradedQuantity": trade.quantity,
@@ -156,17 +181,26 @@ def trade_row(trade: Trade, entry: Entry, client_id: str) -> dict[str, Any]:
         "createTime": at,
         "updateTime": at,
         "exchangeTime": at,
-        **_derivative(trade.instrument),
+        **derivative(trade.instrument),
     }
 
 
-def alert(entry: Entry, client_id: str, *, at: datetime, last_price: float) -> dict[str, Any]:
-    """Return the order-update frame, with the camelCase keys that production sends (recorded).
+def postback(entry: Entry, client_id: str) -> dict[str, Any]:
+    """Return the payload of a postback (documented): null where REST says ``NA``, and ``filled_qty``."""
+    row = order_row(entry, client_id)
+    filled = row["filledQty"]
+    row = {name: value for name, value in row.items() if name not in _NOT_POSTED}
+    null = {"drvExpiryDate": None, "drvOptionType": None, "omsErrorCode": None, "algoId": None, "legName": None}
+    if entry.terms.listed.instrument.expiry is not None:
+        null = {"omsErrorCode": None, "algoId": None}
+    reason = row["omsErrorDescription"] if entry.status in _ENDED_BADLY else None
+    return {**row, **null, "omsErrorDescription": reason, "filled_qty": filled}
 
-    A part-filled order says ``Pending`` and tells by its quantities.
-    """
+
+def alert(entry: Entry, client_id: str, *, at: datetime, last_price: float, habits: DhanHabits) -> dict[str, Any]:
+    """Return the order-update frame, by default with the camelCase keys that production sends (recorded)."""
     terms, order, instrument = entry.terms, entry.order, entry.terms.listed.instrument
-    status = "PENDING" if entry.status == "PART_TRADED" else entry.status
+    status = habits.part_traded_as if entry.status == "PART_TRADED" else entry.status
     average = _average(order)
     data = {
         "exchange": instrument.exchange.value,
@@ -189,19 +223,19 @@ def alert(entry: Entry, client_id: str, *, at: datetime, last_price: float) -> d
         "triggerPrice": float(terms.trigger),
         "tradedPrice": average,
         "avgTradedPrice": average,
-        "algoOrdNo": 0,
+        "algoOrdNo": int(entry.parent or 0),
         "offMktFlag": "1" if terms.after_market else "0",
-        "orderDateTime": _time(entry.created),
-        "exchOrderTime": _time(order.placed_at) if order and order.placed_at else _NEVER,
-        "lastUpdatedTime": _time(at),
-        "remarks": "NR",
+        "orderDateTime": time_text(entry.created),
+        "exchOrderTime": time_text(order.placed_at) if order and order.placed_at else _NEVER,
+        "lastUpdatedTime": time_text(at),
+        "remarks": "Super Order" if entry.leg != "NA" else "NR",
         "mktType": "NL",
         "reasonDescription": entry.description or "CONFIRMED",
-        "legNo": 1,
+        "legNo": _LEG_NUMBERS[entry.leg],
         "instrument": "EQUITY" if instrument.segment is Segment.CASH else instrument.kind.value.upper(),
         "symbol": instrument.symbol,
         "productName": terms.product,
-        "status": status.title(),
+        "status": status if habits.update_statuses == "upper" else status.title(),
         "lotSize": instrument.lot_size,
         "strikePrice": float(instrument.strike or 0),
         "expiryDate": f"{instrument.expiry} 00:00:00" if instrument.expiry else _NEVER,
@@ -209,14 +243,14 @@ def alert(entry: Entry, client_id: str, *, at: datetime, last_price: float) -> d
         "displayName": instrument.name,
         "isin": instrument.isin or "NA",
         "series": instrument.series or "NA",
-        "goodTillDaysDate": _time(at),
+        "goodTillDaysDate": time_text(at),
         "refLtp": last_price,
         "tickSize": float(instrument.tick_size),
         "algoId": "0",
         "multiplier": 1,
         "correlationId": "" if terms.correlation_id == "NA" else terms.correlation_id,
     }
-    return {"Data": data, "Type": "order_alert"}
+    return {"Data": {_spelt(name, habits): value for name, value in data.items()}, "Type": "order_alert"}
 
 
 def position_row(position: Position, listed: ListedInstrument, client_id: str) -> dict[str, Any]:
@@ -225,7 +259,7 @@ def position_row(position: Position, listed: ListedInstrument, client_id: str) -
     net = position.quantity
     return {
         "dhanClientId": client_id,
-        "tradingSymbol": _symbol(position.instrument),
+        "tradingSymbol": symbol(position.instrument),
         "securityId": listed.dhan_id,
         "positionType": "CLOSED" if net == 0 else "LONG" if net > 0 else "SHORT",
         "exchangeSegment": listed.dhan_segment,
@@ -248,7 +282,7 @@ def position_row(position: Position, listed: ListedInstrument, client_id: str) -
         "daySellQty": sold,
         "dayBuyValue": float(position.bought_value),
         "daySellValue": float(position.sold_value),
-        **_derivative(position.instrument),
+        **derivative(position.instrument),
         "crossCurrency": False,
     }
 
@@ -257,7 +291,7 @@ def holding_row(holding: Holding, listed: ListedInstrument) -> dict[str, Any]:
     """Return a row of the holdings (documented and recorded)."""
     return {
         "exchange": "ALL",
-        "tradingSymbol": _symbol(holding.instrument),
+        "tradingSymbol": symbol(holding.instrument),
         "securityId": listed.dhan_id,
         "isin": holding.instrument.isin,
         "totalQty": holding.quantity,
@@ -286,11 +320,18 @@ def funds_row(funds: Funds, client_id: str) -> dict[str, Any]:
     }
 
 
+def _spelt(name: str, habits: DhanHabits) -> str:
+    """Spell a key as production does, as the documentation does, or now so and now so."""
+    pascal = habits.update_keys == "pascal" or (habits.update_keys == "mixed" and len(name) % 2)
+    return name[0].upper() + name[1:] if pascal else name
+
+
 def _contract_head(terms: Terms) -> dict[str, Any]:
     return {"transactionType": terms.side, "exchangeSegment": terms.listed.dhan_segment}
 
 
-def _derivative(instrument: Instrument) -> dict[str, Any]:
+def derivative(instrument: Instrument) -> dict[str, Any]:
+    """Return the contract fields, with the recorded sentinels for what is no derivative."""
     right = {None: "NA", OptionRight.CALL: "CALL", OptionRight.PUT: "PUT"}[instrument.right]
     return {
         "drvExpiryDate": instrument.expiry.isoformat() if instrument.expiry else "0001-01-01",
@@ -299,7 +340,8 @@ def _derivative(instrument: Instrument) -> dict[str, Any]:
     }
 
 
-def _symbol(instrument: Instrument) -> str:
+def symbol(instrument: Instrument) -> str:
+    """Return what Dhan shows as the trading symbol."""
     if instrument.expiry is None or instrument.exchange is Exchange.MCX:
         return instrument.symbol
     terms = "FUT" if instrument.right is None else f"{instrument.strike}-{instrument.right.value}"
@@ -310,5 +352,6 @@ def _average(order: Order | None) -> float:
     return float(order.average_price) if order and order.average_price else 0.0
 
 
-def _time(instant: datetime) -> str:
+def time_text(instant: datetime) -> str:
+    """Return an instant as Dhan writes it: IST, without a zone."""
     return f"{instant.astimezone(IST):%Y-%m-%d %H:%M:%S}"

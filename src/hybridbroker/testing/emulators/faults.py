@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Any
 
 import attrs
 
@@ -26,6 +28,10 @@ class Ending(StrEnum):
     """With a reset of the connection (RST), unanswered."""
     HANG = "hang"
     """Not at all: nothing comes until the client gives up."""
+    CUT = "cut"
+    """A WebSocket only: the handshake succeeds, then the connection ends (FIN)."""
+    CUT_RESET = "cut-reset"
+    """As `CUT`, with a reset (RST)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +53,8 @@ class Fault:
     body: bytes | None = None
     """Body to answer with; None is the broker's own error body for ``status``."""
     content_type: str = "application/json"
+    rewrite: Callable[[Any], Any] | None = None
+    """Makes another JSON value of the true answer's."""
 
     @classmethod
     def delay(cls, seconds: float) -> Fault:
@@ -112,6 +120,53 @@ class Fault:
     def answer(cls, body: bytes, *, status: int = 200, accepted: bool = False) -> Fault:
         """Answer with ``body`` as JSON, whatever the truth is."""
         return cls(accepted=accepted, status=status, body=body)
+
+    @classmethod
+    def dropped(cls) -> Fault:
+        """Lose the request on its way: the connection ends, nothing is carried out."""
+        return cls.lost_reply(accepted=False)
+
+    @classmethod
+    def nulls(cls) -> Fault:
+        """Carry it out and answer with null in the place of every value inside ``data``."""
+        return cls(accepted=True, rewrite=_in_data(_nulls))
+
+    @classmethod
+    def wrong_types(cls) -> Fault:
+        """Carry it out and answer with numbers as text, text as numbers, truth as text."""
+        return cls(accepted=True, rewrite=_in_data(_wrong))
+
+    @classmethod
+    def cut_socket(cls, *, after: float = 0.0, with_reset: bool = False) -> Fault:
+        """Let a WebSocket's handshake succeed and end the connection ``after`` seconds; repeated, a reconnect storm."""
+        return cls(accepted=True, ending=Ending.CUT_RESET if with_reset else Ending.CUT, after=after)
+
+
+def _in_data(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Spare the envelope of a broker that has one, so that the answer still looks like one."""
+
+    def rewrite(answer: Any) -> Any:
+        if isinstance(answer, dict) and "data" in answer:
+            return {**answer, "data": change(answer["data"])}
+        return change(answer)
+
+    return rewrite
+
+
+def _leaves(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return {name: _leaves(each, change) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_leaves(each, change) for each in value]
+    return change(value)
+
+
+def _nulls(value: Any) -> Any:
+    return _leaves(value, lambda _: None)
+
+
+def _wrong(value: Any) -> Any:
+    return _leaves(value, lambda leaf: 7 if isinstance(leaf, str) else str(leaf))
 
 
 class Faults:

@@ -11,11 +11,12 @@ from typing import Final
 
 from hybridbroker.clock import Clock, SystemClock, from_epoch_ms
 from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import Depth, DepthLevel, Tick, TickDetails
+from hybridbroker.domain.market import Tick
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.testing.emulators import feed_pb2 as pb
-from hybridbroker.testing.emulators.candles import Bar, MinuteBars
+from hybridbroker.testing.emulators.candles import Bar, MinuteBars, aggregate
 from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument
+from hybridbroker.testing.emulators.market_view import MarketClock, tick_of
 from hybridbroker.testing.emulators.plans import DAY, Plan, candle_days, recorded_day, still_day, synthetic_day
 from hybridbroker.testing.emulators.recording import Recording
 from hybridbroker.testing.emulators.steps import Step, session_bounds
@@ -50,6 +51,12 @@ class EmulatedMarket:
         self.speed = speed
         self.status: pb.MarketStatus = pb.NORMAL_OPEN
         """Phase of every segment, as the feed numbers it."""
+        self.pre_open: str | None = None
+        """What the feed says of the pre-open session, such as ``PRE_OPEN_START``; None says nothing."""
+        self.closing_auction: str | None = None
+        """What the feed says of the closing auction, such as ``CAS_LM_START``; None says nothing."""
+        self.phase_ms = plan.start_ms
+        """When the phase last changed, milliseconds since 1970 UTC."""
         self.steps_done = 0
         self._by_key = {each.upstox_key: each for each in self.listed}
         self._by_id = {(each.dhan_segment, each.dhan_id): each for each in self.listed}
@@ -69,7 +76,7 @@ class EmulatedMarket:
         self._quiet.set()
         self._audience = 0
         self._heard = asyncio.Event()
-        self.clock: Clock = _MarketClock(self, self._real)
+        self.clock: Clock = MarketClock(lambda: self.now, self._real)
         """A clock whose ``now`` is this market's, while sleeping and measuring stay real."""
 
     @classmethod
@@ -187,7 +194,7 @@ class EmulatedMarket:
     def tick(self, listed: ListedInstrument) -> Tick | None:
         """Return the newest entry as a tick, or None while it has none."""
         feed = self._feeds.get(listed.upstox_key)
-        return None if feed is None else _tick(listed, feed, self._now_ms)
+        return None if feed is None else tick_of(listed, feed, self._now_ms)
 
     def past_bars(self, upstox_key: str) -> list[Bar]:
         """Return minute bars of the sessions before this one, oldest first."""
@@ -197,6 +204,10 @@ class EmulatedMarket:
         """Return minute bars of this session so far, the running one included."""
         minutes = self._today.get(upstox_key)
         return minutes.bars if minutes else []
+
+    def today_bars_of(self, upstox_key: str, *, minutes: int) -> list[Bar]:
+        """Return this session's bars of ``minutes`` so far, counted from 9:15, the running one included."""
+        return aggregate(self.today_bars(upstox_key), "minutes", minutes)
 
     def listen(self, listener: Listener, *, first: bool = False) -> None:
         """Have ``listener`` awaited at every step; ``first`` puts it before those already there."""
@@ -282,6 +293,49 @@ class EmulatedMarket:
             updates.append((listed, book.trade(price, 0 if listed.is_index else quantity, at_ms)))
         await self._do(Step(at_ms, tuple(updates)))
 
+    async def enter_phase(
+        self,
+        status: pb.MarketStatus,
+        *,
+        pre_open: str | None = None,
+        closing_auction: str | None = None,
+        seconds: float = 1.0,
+    ) -> None:
+        """Have every segment enter a phase ``seconds`` from now, with what the feed says of auctions."""
+        self.pre_open, self.closing_auction = pre_open, closing_auction
+        await self._do(Step(self._now_ms + round(seconds * 1000), status=status))
+
+    async def auction(
+        self,
+        instrument: Instrument | str,
+        *,
+        price: float,
+        quantity: int,
+        reference: float,
+        imbalance: int = 0,
+        market_imbalance: int = 0,
+        seconds: float = 1.0,
+    ) -> None:
+        """Tell an indicative equilibrium, as in a pre-open or closing auction; nothing trades.
+
+        ``price`` and ``reference`` are rupees, the imbalances units, positive where buyers are
+        in excess. The next trade ends it.
+
+        Raises:
+            ConfigurationError: Not listed, an index, or it never ticked.
+        """
+        listed = self.by_instrument(instrument)
+        before = self._feeds.get(listed.upstox_key)
+        if before is None or not before.fullFeed.HasField("marketFF"):
+            raise ConfigurationError(f"{listed.instrument.id} takes part in no auction; choose a share that has ticked")
+        feed = pb.Feed()
+        feed.CopyFrom(before)
+        market = feed.fullFeed.marketFF
+        market.ltpc.iep.value = market.iep = price
+        market.rp, market.ieq, market.casEligible = reference, quantity, True
+        market.iiqTotal, market.iiqM = imbalance, market_imbalance
+        await self._do(Step(self._now_ms + round(seconds * 1000), ((listed, feed),)))
+
     async def close_session(self) -> None:
         """Close every segment, as at the end of a day."""
         _, closes = session_bounds(self.now.date())
@@ -314,7 +368,7 @@ class EmulatedMarket:
             self._new_day()
         self._now_ms = max(self._now_ms, step.at_ms)
         if step.status is not None:
-            self.status = step.status
+            self.status, self.phase_ms = step.status, self._now_ms
         for listed, feed in step.updates:
             self._note(listed.upstox_key, feed)
         self.steps_done += 1
@@ -342,39 +396,3 @@ class EmulatedMarket:
         for bar in entry.marketOHLC.ohlc:
             if bar.interval == "I1":
                 minutes.replace(Bar(bar.ts, bar.open, bar.high, bar.low, bar.close, bar.vol))
-
-
-class _MarketClock:
-    """Simulated ``now``, real sleeping."""
-
-    def __init__(self, market: EmulatedMarket, real: Clock) -> None:
-        self._market = market
-        self._real = real
-
-    def now(self) -> datetime:
-        """Return the market's present."""
-        return self._market.now
-
-    def monotonic(self) -> float:
-        """Return real seconds."""
-        return self._real.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait real seconds."""
-        await self._real.sleep(seconds)
-
-
-def _tick(listed: ListedInstrument, feed: pb.Feed, now_ms: int) -> Tick:
-    if feed.fullFeed.HasField("indexFF"):
-        ltpc = feed.fullFeed.indexFF.ltpc
-        return Tick(listed.instrument, ltpc.ltp, None, ltpc.ltt, now_ms, ltpc.cp)
-    market = feed.fullFeed.marketFF
-    ltpc = market.ltpc
-    quotes = market.marketLevel.bidAskQuote
-    depth = Depth(
-        bids=tuple(DepthLevel(quote.bidP, quote.bidQ) for quote in quotes if quote.bidQ),
-        asks=tuple(DepthLevel(quote.askP, quote.askQ) for quote in quotes if quote.askQ),
-    )
-    return Tick(
-        listed.instrument, ltpc.ltp, ltpc.ltq, ltpc.ltt, now_ms, ltpc.cp, market.vtt, details=TickDetails(depth=depth)
-    )

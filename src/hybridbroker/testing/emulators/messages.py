@@ -28,6 +28,7 @@ SEGMENTS: Final = (
 """Segments that a recorded ``market_info`` names."""
 
 _FULL_LEVELS: Final = 5
+_AUCTIONED: Final = ("BSE_EQ", "NSE_EQ")
 
 
 def in_mode(feed: pb.Feed, mode: str) -> pb.Feed:
@@ -74,8 +75,20 @@ def feed_frames(entries: Sequence[tuple[str, pb.Feed]], *, at_ms: int, snapshot:
         yield message.SerializeToString()
 
 
-def market_info(status: pb.MarketStatus, *, at_ms: int) -> bytes:
-    """Encode the message that tells every segment's phase."""
+def market_info(
+    status: pb.MarketStatus,
+    *,
+    at_ms: int,
+    pre_open: str | None = None,
+    closing_auction: str | None = None,
+    since_ms: int | None = None,
+) -> bytes:
+    """Encode the message that tells every segment's phase, and what the cash segments' auctions do."""
     message = pb.FeedResponse(type=pb.market_info, currentTs=at_ms)
-    message.marketInfo.segmentStatus.update(dict.fromkeys(SEGMENTS, status))
+    info = message.marketInfo
+    info.segmentStatus.update(dict.fromkeys(SEGMENTS, status))
+    since = at_ms if since_ms is None else since_ms
+    for text, statuses in ((pre_open, info.preOpenSessionStatus), (closing_auction, info.casMarketStatus)):
+        for segment in _AUCTIONED if text else ():
+            statuses[segment].CopyFrom(pb.StatusInfo(status=text, updatedTime=since))
     return message.SerializeToString()

@@ -21,7 +21,8 @@ class OrderSocket(Outbox):
         super().__init__(websocket)
         self.logged_in = False
         self._accepts = accepts
-        self._refuse = refuse
+        self.refuse = refuse
+        """Resets the connection."""
 
     def read(self, message: bytes | str) -> None:
         """Take the login; later messages mean nothing."""
@@ -31,8 +32,8 @@ class OrderSocket(Outbox):
             login = json.loads(message)["LoginReq"]
             code, client_id, token = login["MsgCode"], login["ClientId"], login["Token"]
         except (ValueError, TypeError, KeyError):
-            self._refuse()
+            self.refuse()
             return
         self.logged_in = str(code) == "42" and self._accepts(str(client_id), str(token))
         if not self.logged_in:
-            self._refuse()
+            self.refuse()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -11,6 +12,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 __all__ = ["Outbox"]
 
 _MOST_QUEUED: Final = 10_000
+_GONE: Final = (WebSocketDisconnect, RuntimeError)
+"""How starlette says that a socket is closed: at its far end, or at this one."""
 
 
 class Outbox:
@@ -38,9 +41,14 @@ class Outbox:
         await self._idle.wait()
 
     async def close(self, code: int) -> None:
-        """Send what is queued, then a close frame."""
+        """Send what is queued, then a close frame, unless the client was first."""
         await self.drained()
-        await self._websocket.close(code)
+        with suppress(*_GONE):
+            await self._websocket.close(code)
+
+    def hang_up(self, code: int = 1008) -> None:
+        """Close in the background, once what is queued is sent."""
+        self._closing = asyncio.get_running_loop().create_task(self.close(code))
 
     def read(self, message: bytes | str) -> None:
         """Take a message of the client; ignored unless a subclass knows better."""
@@ -73,5 +81,5 @@ class Outbox:
                         await self._websocket.send_bytes(frame)
                 self._work.clear()
                 self._idle.set()
-        except WebSocketDisconnect:
+        except _GONE:
             self._idle.set()

@@ -18,6 +18,7 @@ class _Pair:
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.writers = (client, server)
         self.tasks: list[asyncio.Task[None]] = []
+        self.stranded = False
 
     def end(self, *, with_reset: bool) -> None:
         for writer in self.writers:
@@ -85,6 +86,15 @@ class TcpProxy:
         """Forward nothing more, not even the end of a connection: every socket is half-open."""
         self._open.clear()
 
+    def strand(self) -> int:
+        """Freeze the connections there are, for good, while new ones work; return how many there were.
+
+        So does a network that forgot a connection: only a ping that stays unanswered finds out.
+        """
+        for pair in self._pairs:
+            pair.stranded = True
+        return len(self._pairs)
+
     def thaw(self) -> None:
         """Forward again, beginning with what came meanwhile."""
         self._open.set()
@@ -109,24 +119,26 @@ class TcpProxy:
         pair = _Pair(writer, upstream_writer)
         loop = asyncio.get_running_loop()
         pair.tasks = [
-            loop.create_task(self._pump(reader, upstream_writer)),
-            loop.create_task(self._pump(upstream_reader, writer)),
+            loop.create_task(self._pump(pair, reader, upstream_writer)),
+            loop.create_task(self._pump(pair, upstream_reader, writer)),
         ]
         self._pairs.add(pair)
         await asyncio.wait(pair.tasks)
         self._pairs.discard(pair)
         pair.end(with_reset=False)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while chunk := await reader.read(_CHUNK):
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 await self._open.wait()
-                writer.write(chunk)
-                await writer.drain()
+                if not pair.stranded:
+                    writer.write(chunk)
+                    await writer.drain()
             await self._open.wait()
-            writer.write_eof()
+            if not pair.stranded:
+                writer.write_eof()
         except ConnectionResetError:
             reset(writer.transport)
         except OSError:

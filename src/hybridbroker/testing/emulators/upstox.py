@@ -6,52 +6,59 @@ only prove that the client agrees with itself.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
-from collections.abc import Callable, Mapping
-from datetime import date, timedelta
-from typing import Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime, time
+from decimal import Decimal
+from typing import Any, Final, Literal, Self
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from hybridbroker.clock import Clock
+from hybridbroker.clock import Clock, SystemClock
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.portfolio import Holding
+from hybridbroker.simulation.charges import ChargeSchedule
+from hybridbroker.simulation.exchange import SimulatedExchange
 from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.base import Emulator
-from hybridbroker.testing.emulators.candles import Bar, aggregate, on_days
-from hybridbroker.testing.emulators.feed_socket import FeedSocket
-from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.messages import feed_frames, in_mode, market_info
+from hybridbroker.testing.emulators.server import Peer
 from hybridbroker.testing.emulators.steps import Step
+from hybridbroker.testing.emulators.upstox_answers import STATUS_ERRORS, Call, Refusal, error, one_error, success
+from hybridbroker.testing.emulators.upstox_calendar import UpstoxCalendar
+from hybridbroker.testing.emulators.upstox_candles import UpstoxCandles
+from hybridbroker.testing.emulators.upstox_desk import UpstoxDesk
+from hybridbroker.testing.emulators.upstox_feed import FEED_PATH, PLANS, FeedHub, OneTimeCodes
+from hybridbroker.testing.emulators.upstox_gates import SANDBOX_PATHS, Gates, Need, Rule, Tokens, bearer
+from hybridbroker.testing.emulators.upstox_login import UpstoxLogin
+from hybridbroker.testing.emulators.upstox_options import UpstoxOptions
+from hybridbroker.testing.emulators.upstox_quotes import UpstoxQuotes
+from hybridbroker.testing.emulators.upstox_stream import STREAM_PATH, read_update_types
 
 __all__ = ["UpstoxEmulator"]
 
-_FEED: Final = "/market-data-feeder/v3/upstox-developer-api/feeds"
-_ERRORS: Final = {
-    400: ("UDAPI10000", "This request is not supported by Upstox API"),
-    401: ("UDAPI100050", "Invalid token used to access API"),
-    403: ("UDAPI100049", "Access to this API has been restricted for your account"),
-    404: ("UDAPI100060", "Resource not Found."),
-    429: ("UDAPI10005", "Too Many Request Sent"),
-    500: ("UDAPI100500", "Something went wrong... please contact us"),
-}
-_UNITS: Final = {"minutes": 300, "hours": 5, "days": 1, "weeks": 1, "months": 1}
-_SHORT_MINUTES: Final = 15
-_MAX_QUOTES: Final = 500
+_BANNED: Final = "<html><head><title>Access denied</title></head><body>error code: 1010</body></html>"
+_MTF_CASH: Final = Decimal(1_000_000)
 
 
 class UpstoxEmulator(Emulator):
-    """The Upstox calls that prices need: authorize, feed V3, candles V3, quotes V3.
+    """Upstox: login, feed, data, orders, GTT orders, portfolio and account, as documented.
 
-    The market starts to play at the first subscription, unless ``autoplay`` is off. What the
-    documentation leaves open is answered like this: a used or foreign feed URL with
-    ``used_url_status``; a refused request on the feed with a JSON text frame; unknown keys
-    with silence.
+    The market starts to play at the first subscription, unless ``autoplay`` is off. Orders
+    rest in a `SimulatedExchange` and fill as the market moves. What the documentation leaves
+    open is answered like this: a used or foreign feed URL with ``used_url_status``; a refused
+    request on the feed with a JSON text frame; unknown keys with silence.
+
+    Its parts are open to tests: ``login`` (dialog, token request, addresses), ``tokens``,
+    ``gates`` (static IP, algo names, rate limits), ``feed`` (key limits, repeats), ``desk``
+    with its ``book``, ``trading``, ``gtt``, ``account`` and ``stream``.
 
     Args:
         market: What trades; shared with the Dhan emulator.
@@ -59,6 +66,19 @@ class UpstoxEmulator(Emulator):
         access_token: The bearer token; a random one unless given. Assign another one and
             the old is refused from then on.
         used_url_status: 401 or 403, both of which users report.
+        plan: ``"normal"`` or ``"plus"`` enforces that plan's documented sockets and keys; None allows anything.
+        excess: What becomes of a subscription beyond the plan: a refusal in words, silence for
+            the keys too many, or the end of the socket (all unconfirmed).
+        cash: Rupees in the account.
+        holdings: Shares in the account.
+        charges: What trading costs; nothing unless given.
+        square_off: When intraday positions are closed, in IST; never unless given.
+        exchange: An exchange of one's own, in place of ``cash``, ``holdings``, ``charges`` and ``square_off``.
+        mtf_cash: Rupees that MTF purchases may use.
+        transit: Seconds that an order stays in each early status, and a change in its own; 0
+            passes through all of them right after the reply, None waits for `release`.
+        sandbox: Serve the seven sandbox calls and nothing else.
+        calendar: What the calendar calls answer from; the built-in one unless given.
     """
 
     def __init__(
@@ -69,333 +89,307 @@ class UpstoxEmulator(Emulator):
         access_token: str | None = None,
         autoplay: bool = True,
         used_url_status: int = 403,
+        plan: Literal["normal", "plus"] | None = None,
+        excess: Literal["refuse", "ignore", "close"] = "refuse",
+        cash: Decimal = Decimal(100_000),
+        holdings: Iterable[Holding] = (),
+        charges: ChargeSchedule | None = None,
+        square_off: time | None = None,
+        exchange: SimulatedExchange | None = None,
+        mtf_cash: Decimal = _MTF_CASH,
+        transit: float | None = 0.0,
+        sandbox: bool = False,
+        calendar: TradingCalendar | None = None,
         keep_alive: float = 5.0,
         port: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(market, keep_alive=keep_alive, port=port, clock=clock)
-        self.access_token = access_token or f"emulated-{secrets.token_hex(12)}"
-        self.batch = batch
-        self.unknown_keys: list[str] = []
-        """Keys that were subscribed and that the market does not list."""
-        self.dropped = 0
-        """Frames not sent because a client was too far behind."""
-        self._autoplay = autoplay
+        timer = clock or SystemClock()
+        self.login = UpstoxLogin(timer)
+        self.tokens = Tokens(self.login.tokens, timer, access_token or f"emulated-{secrets.token_hex(12)}")
+        self.gates = Gates(self.tokens, timer, sandbox=sandbox)
+        self.feed = FeedHub(
+            market, batch=batch, autoplay=autoplay, plan=None if plan is None else PLANS[plan], excess=excess
+        )
+        self.exchange = exchange or SimulatedExchange(
+            cash=cash, holdings=holdings, charges=charges, square_off=square_off, clock=market.clock
+        )
+        self.desk = UpstoxDesk(
+            market,
+            self.exchange,
+            mtf_cash=mtf_cash,
+            charges=charges,
+            user_id=self.login.user_id,
+            transit=transit,
+            token=lambda: self.access_token,
+            clock=timer,
+        )
+        self._calendar = calendar or TradingCalendar()
         self._used_url_status = used_url_status
-        self._codes: set[str] = set()
-        self._sockets: set[FeedSocket] = set()
+        self._stream_codes = OneTimeCodes()
+        self._timer: asyncio.TimerHandle | None = None
+        super().__init__(market, keep_alive=keep_alive, port=port, clock=timer)
 
     async def __aenter__(self) -> Self:
+        self.desk.open()
+        # First: whoever acts on a tick meets an exchange that has seen it.
+        self.market.listen(self.desk.on_step, first=True)
         self.market.listen(self._on_step)
         return await super().__aenter__()
 
     async def __aexit__(self, *exc: object) -> None:
+        self.market.ignore(self.desk.on_step)
         self.market.ignore(self._on_step)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.desk.close()
         await super().__aexit__(*exc)
         await self.market.stop()
 
     @property
+    def access_token(self) -> str:
+        """The bearer token that does everything; assign another one and the old is refused from then on."""
+        return self.tokens.access
+
+    @access_token.setter
+    def access_token(self, token: str) -> None:
+        self.tokens.access = token
+
+    @property
+    def user_id(self) -> str:
+        """Return whose account it is."""
+        return self.login.user_id
+
+    @property
     def rest_url(self) -> str:
-        """Return the base URL of the REST calls."""
+        """Return the base URL of the REST calls, orders included."""
         return f"http://{self.address}"
 
     @property
     def feed_url(self) -> str:
-        """Return the URL that redirects a WebSocket handshake to the feed."""
+        """Return the URL that redirects a WebSocket handshake to the market feed."""
         return f"ws://{self.address}/v3/feed/market-data-feed"
 
     @property
+    def portfolio_url(self) -> str:
+        """Return the URL that redirects a WebSocket handshake to the portfolio stream."""
+        return f"ws://{self.address}/v2/feed/portfolio-stream-feed"
+
+    @property
     def feed_sockets(self) -> int:
-        """Return how many feed sockets are open."""
-        return len(self._sockets)
+        """Return how many sockets of the market feed are open."""
+        return len(self.feed.sockets)
+
+    @property
+    def portfolio_sockets(self) -> int:
+        """Return how many sockets of the portfolio stream are open."""
+        return len(self.desk.stream.sockets)
 
     @property
     def subscriptions(self) -> Mapping[str, str]:
         """Return the mode of every key that some socket is subscribed to."""
-        return {key: mode for each in self._sockets for key, mode in each.modes.items()}
+        return self.feed.subscriptions
+
+    @property
+    def unknown_keys(self) -> list[str]:
+        """Return the keys that were subscribed and that the market does not list."""
+        return self.feed.unknown_keys
+
+    @property
+    def dropped(self) -> int:
+        """Return how many frames were not sent because a client was too far behind."""
+        return self.feed.dropped
+
+    @property
+    def transit(self) -> float | None:
+        """Seconds in each early status; None waits for `release`."""
+        return self.desk.transit
+
+    @transit.setter
+    def transit(self, seconds: float | None) -> None:
+        self.desk.transit = seconds
+
+    def book(self) -> list[dict[str, Any]]:
+        """Return the day's order rows, as the order book call answers them."""
+        return self.desk.rows()
+
+    def release(self) -> None:
+        """Carry every order and every change to its end, now."""
+        self.desk.release()
+
+    def refuse_changes(self, *reasons: str) -> None:
+        """Have the exchange refuse the next modifications or cancellations, one for each reason."""
+        self.desk.book.refusals.extend(reasons)
+
+    def roll_over(self, *, at: datetime | None = None, token: str | None = None) -> str:
+        """Have a new access token take the old one's place at an instant, now unless given; return it.
+
+        From that instant of the emulator's clock on the old one is refused, and the sockets
+        that are open then are cut (whether they are is unconfirmed).
+        """
+        new = token or f"emulated-{secrets.token_hex(12)}"
+        instant = at or self._clock.now()
+        self.tokens.replace(new, instant)
+        self._wait_for(instant)
+        return new
+
+    def _wait_for(self, instant: datetime) -> None:
+        """Roll over at an instant even if nothing happens; every request and step looks too, for clocks that jump."""
+        self._roll()
+        wait = (instant - self._clock.now()).total_seconds()
+        if wait > 0:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._wait_for, instant)
 
     async def send_raw(self, frame: bytes | str) -> None:
         """Send a frame, well-formed or not, to every feed socket, after what is queued already."""
-        for each in tuple(self._sockets):
-            each.put(frame)
-            await each.drained()
+        await self.feed.send(frame)
 
     async def send_feeds(self, feeds: Mapping[str, pb.Feed], *, snapshot: bool = False) -> None:
         """Send entries as they are, whole or partial, to every feed socket, subscribed or not."""
-        entries = list(feeds.items())
-        for frame in feed_frames(entries, at_ms=self.market.now_ms, snapshot=snapshot, batch=self.batch):
-            await self.send_raw(frame)
+        await self.feed.send_feeds(feeds, snapshot=snapshot)
 
     async def close_feeds(self, code: int = 1000) -> None:
         """Close every feed socket with a close frame."""
-        for each in tuple(self._sockets):
-            await each.close(code)
+        await self.feed.close(code)
+
+    def send_update(self, frame: bytes | str) -> None:
+        """Send a frame, well-formed or not, to every socket of the portfolio stream."""
+        self.desk.stream.send(frame)
 
     def _build(self) -> ASGIApp:
-        return Starlette(
-            routes=[
-                Route("/v3/feed/market-data-feed/authorize", self._bearer(self._authorize)),
-                Route("/v3/feed/market-data-feed", self._bearer(self._redirect)),
-                WebSocketRoute("/v3/feed/market-data-feed", self._redirect_socket),
-                WebSocketRoute(_FEED, self._feed),
-                Route("/v3/historical-candle/intraday/{key}/{unit}/{interval}", self._intraday),
-                Route("/v3/historical-candle/{key}/{unit}/{interval}/{to}", self._historical),
-                Route("/v3/historical-candle/{key}/{unit}/{interval}/{to}/{start}", self._historical),
-                Route("/v3/market-quote/ltp", self._bearer(self._quotes(_ltp_row))),
-                Route("/v3/market-quote/ohlc", self._bearer(self._quotes(_ohlc_row))),
-                Route("/v3/market-quote/quotes", self._bearer(self._quotes(_full_row))),
-            ],
-            exception_handlers={404: _not_found},
+        routes: list[BaseRoute] = [] if self.gates.sandbox else list(self.login.routes())
+        routes += [
+            Route(rule.path, self._endpoint(rule), methods=[rule.method])
+            for rule in self._rules()
+            if not self.gates.sandbox or rule.path in SANDBOX_PATHS
+        ]
+        if not self.gates.sandbox:
+            routes += [
+                WebSocketRoute("/v3/feed/market-data-feed", self._redirect_feed),
+                WebSocketRoute(FEED_PATH, self._feed),
+                WebSocketRoute("/v2/feed/portfolio-stream-feed", self._redirect_stream),
+                WebSocketRoute(STREAM_PATH, self._stream),
+            ]
+        return Starlette(routes=routes, exception_handlers={404: _not_found, 405: _not_found})
+
+    def _rules(self) -> Iterable[Rule]:
+        yield from self.desk.rules()
+        for part in (UpstoxQuotes, UpstoxOptions, UpstoxCandles):
+            yield from part(self.market).rules()
+        yield from UpstoxCalendar(self.market, self._calendar).rules()
+        yield Rule("GET", "/v3/feed/market-data-feed/authorize", self._authorize_feed, Need.DATA)
+        yield Rule("GET", "/v3/feed/market-data-feed", self._go_to_feed, Need.DATA)
+        yield Rule("GET", "/v2/feed/portfolio-stream-feed/authorize", self._authorize_stream, Need.CONTROL)
+        yield Rule("GET", "/v2/feed/portfolio-stream-feed", self._go_to_stream, Need.CONTROL)
+
+    def _endpoint(self, rule: Rule) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def endpoint(request: Request) -> Response:
+            if self.gates.bans(request.headers):
+                return HTMLResponse(_BANNED, 403)
+            try:
+                self.gates.check(rule, request.headers, peer=request.client.host if request.client else "")
+                return rule.answer(await self._call(request))
+            except Refusal as refusal:
+                return JSONResponse(refusal.body, refusal.status)
+
+        return endpoint
+
+    async def _call(self, request: Request) -> Call:
+        return Call(
+            query=request.query_params,
+            params=request.path_params,
+            body=await request.body(),
+            host=request.headers.get("host", self.address),
+            token=bearer(request.headers),
         )
 
     def _error_body(self, status: int) -> bytes:
-        code, message = _ERRORS.get(status, _ERRORS[500])
-        return json.dumps(_error(code, message)).encode()
+        code = STATUS_ERRORS.get(status, "UDAPI100500")
+        return json.dumps({"status": "error", "errors": [one_error(code)]}).encode()
 
-    def _accepts(self, connection: HTTPConnection) -> bool:
-        return connection.headers.get("authorization") == f"Bearer {self.access_token}"
+    async def _gate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._roll()
+        await super()._gate(scope, receive, send)
 
-    def _bearer(self, endpoint: Callable[[Request], Response]) -> Callable[[Request], Any]:
-        async def checked(request: Request) -> Response:
-            return endpoint(request) if self._accepts(request) else _refuse(401, *_ERRORS[401])
+    def _authorize_feed(self, call: Call) -> Response:
+        return _authorized(self.feed.codes.url(call.host, FEED_PATH))
 
-        return checked
+    def _authorize_stream(self, call: Call) -> Response:
+        return _authorized(self._stream_url(call.host, call.query.get("update_types", "")))
 
-    def _one_time_url(self, connection: HTTPConnection) -> str:
-        code = secrets.token_urlsafe(12)
-        self._codes.add(code)
-        # The Host header: a client that comes through a proxy is sent back through it.
-        host = connection.headers.get("host", self.address)
-        return f"ws://{host}{_FEED}?requestId={secrets.token_hex(8)}&code={code}"
+    def _go_to_feed(self, call: Call) -> Response:
+        return RedirectResponse(self.feed.codes.url(call.host, FEED_PATH), 302)
 
-    def _authorize(self, request: Request) -> Response:
-        url = self._one_time_url(request)
-        return _success({"authorized_redirect_uri": url, "authorizedRedirectUri": url})
+    def _go_to_stream(self, call: Call) -> Response:
+        return RedirectResponse(self._stream_url(call.host, call.query.get("update_types", "")), 302)
 
-    def _redirect(self, request: Request) -> Response:
-        return RedirectResponse(self._one_time_url(request), 302)
+    def _stream_url(self, host: str, types: str) -> str:
+        wanted = "%2C".join(sorted(read_update_types(types)))
+        return self._stream_codes.url(host, STREAM_PATH, f"&update_types={wanted}")
 
-    async def _redirect_socket(self, websocket: WebSocket) -> None:
-        if self._accepts(websocket):
-            await websocket.send_denial_response(RedirectResponse(self._one_time_url(websocket), 302))
-        else:
-            await websocket.send_denial_response(_refuse(401, *_ERRORS[401]))
-
-    async def _feed(self, websocket: WebSocket) -> None:
-        code = websocket.query_params.get("code", "")
-        if code not in self._codes:
-            status = self._used_url_status
-            await websocket.send_denial_response(
-                Response(self._error_body(status), status, media_type="application/json")
-            )
+    async def _redirect_feed(self, websocket: WebSocket) -> None:
+        if not self.gates.may_stream(bearer(websocket.headers)):
+            await websocket.send_denial_response(error("UDAPI100050", status=401))
             return
-        self._codes.discard(code)
-        await websocket.accept()
-        socket = FeedSocket(websocket, on_request=self._on_request)
-        socket.put(market_info(self.market.status, at_ms=self.market.now_ms))
-        self._sockets.add(socket)
-        try:
-            await socket.serve()
-        finally:
-            self._sockets.discard(socket)
-            self.dropped += socket.dropped
-            self._count_audience(before=bool(socket.modes), after=False)
-
-    def _count_audience(self, *, before: bool, after: bool) -> None:
-        if before != after:
-            self.market.audience(1 if after else -1)
-        if after and self._autoplay:
-            self.market.play()
-
-    def _on_request(self, socket: FeedSocket, method: str, keys: list[str], mode: str) -> None:
-        before = bool(socket.modes)
-        if method == "unsub":
-            for key in keys:
-                socket.modes.pop(key, None)
-        else:
-            known = [key for key in keys if self.market.by_key(key) is not None]
-            self.unknown_keys += [key for key in keys if key not in known]
-            if method == "change_mode":
-                known = [key for key in known if key in socket.modes]
-            socket.modes.update(dict.fromkeys(known, mode))
-            entries = [(key, in_mode(feed, mode)) for key in known if (feed := self.market.feed(key)) is not None]
-            for frame in feed_frames(entries, at_ms=self.market.now_ms, snapshot=True, batch=self.batch):
-                socket.put(frame)
-        self._count_audience(before=before, after=bool(socket.modes))
-
-    async def _on_step(self, step: Step) -> None:
-        for socket in tuple(self._sockets):
-            if step.status is not None:
-                socket.put(market_info(step.status, at_ms=step.at_ms))
-            modes = socket.modes
-            entries = [
-                (listed.upstox_key, in_mode(feed, modes[listed.upstox_key]))
-                for listed, feed in step.updates
-                if listed.upstox_key in modes
-            ]
-            for frame in feed_frames(entries, at_ms=step.at_ms, snapshot=False, batch=self.batch):
-                socket.put(frame)
-            if self.market.speed is None:
-                await socket.drained()
-
-    async def _intraday(self, request: Request) -> Response:
-        return self._candles(request, lambda listed: self.market.today_bars(listed.upstox_key))
-
-    async def _historical(self, request: Request) -> Response:
-        yesterday = self.market.now.date() - timedelta(days=1)
-        try:
-            last = date.fromisoformat(request.path_params["to"])
-            first = request.path_params.get("start")
-            start = _default_start(request.path_params["unit"], last) if first is None else date.fromisoformat(first)
-        except ValueError:
-            return _refuse(400, "UDAPI1015", "Date should be in valid format: yyyy-mm-dd")
-        if start > last:
-            return _refuse(400, "UDAPI1015", "to_date must be greater than or equal to from_date")
-        if (last - start).days > _window(request.path_params["unit"], request.path_params["interval"]):
-            return _refuse(400, "UDAPI1148", "Invalid date range")
-        return self._candles(
-            request, lambda listed: on_days(self.market.past_bars(listed.upstox_key), start, min(last, yesterday))
+        await websocket.send_denial_response(
+            RedirectResponse(self.feed.codes.url(_host(websocket, self.address), FEED_PATH), 302)
         )
 
-    def _candles(self, request: Request, bars: Callable[[ListedInstrument], list[Bar]]) -> Response:
-        key, unit, interval = (request.path_params[name] for name in ("key", "unit", "interval"))
-        if "|" not in key:
-            return _refuse(400, "UDAPI1021", "Instrument key is of invalid format")
-        if unit not in _UNITS:
-            return _refuse(400, "UDAPI1146", "Invalid unit")
-        if not interval.isdecimal() or not 1 <= int(interval) <= _UNITS[unit]:
-            return _refuse(400, "UDAPI1147", "Invalid interval")
-        listed = self.market.by_key(key)
-        if listed is None:
-            return _refuse(400, "UDAPI100011", "Invalid Instrument key")
-        rows = [bar.row() for bar in aggregate(bars(listed), unit, int(interval))]
-        return _success({"candles": rows[::-1]})
+    async def _redirect_stream(self, websocket: WebSocket) -> None:
+        try:
+            self.gates.check(_STREAM_RULE, websocket.headers, peer="")
+            url = self._stream_url(_host(websocket, self.address), websocket.query_params.get("update_types", ""))
+            answer: Response = RedirectResponse(url, 302)
+        except Refusal as refusal:
+            answer = JSONResponse(refusal.body, refusal.status)
+        await websocket.send_denial_response(answer)
 
-    def _quotes(
-        self, row: Callable[[EmulatedMarket, ListedInstrument, pb.Feed], dict[str, Any]]
-    ) -> Callable[[Request], Response]:
-        def answer(request: Request) -> Response:
-            keys = [key for key in request.query_params.get("instrument_key", "").split(",") if key]
-            if not keys:
-                return _refuse(400, "UDAPI1009", "Symbol is required")
-            if len(keys) > _MAX_QUOTES:
-                return _refuse(400, "UDAPI100043", "Too many instrument keys")
-            if bad := [key for key in keys if "|" not in key]:
-                return _refuse(400, "UDAPI1087", "One of either symbol or instrument_key is invalid", invalid=bad[0])
-            data = {}
-            for key in keys:
-                listed, feed = self.market.by_key(key), self.market.feed(key)
-                if listed is not None and feed is not None:
-                    data[f"{listed.upstox_segment}:{listed.instrument.symbol}"] = row(self.market, listed, feed)
-            return _success(data)
+    async def _feed(self, websocket: WebSocket) -> None:
+        if not self.feed.codes.take(websocket):
+            await self._deny(websocket, self._used_url_status)
+        elif self.feed.is_full:
+            await self._deny(websocket, 403)
+        else:
+            await self.feed.serve(websocket)
 
-        return answer
+    async def _stream(self, websocket: WebSocket) -> None:
+        if not self._stream_codes.take(websocket):
+            await self._deny(websocket, self._used_url_status)
+            return
+        await self.desk.stream.serve(websocket, read_update_types(websocket.query_params.get("update_types", "")))
 
+    async def _deny(self, websocket: WebSocket, status: int) -> None:
+        await websocket.send_denial_response(Response(self._error_body(status), status, media_type="application/json"))
 
-def _success(data: object) -> Response:
-    return JSONResponse({"status": "success", "data": data})
+    async def _on_step(self, step: Step) -> None:
+        self._roll()
+        await self.feed.on_step(step)
+        if self.market.speed is None:
+            await self.desk.stream.drained()
 
+    def _roll(self) -> None:
+        if self.tokens.is_due:
+            self.tokens.settle()
+            self._cut_sockets()
 
-def _error(code: str, message: str, invalid: str | None = None) -> dict[str, Any]:
-    """Return the documented error body, with the deprecated duplicates that are still sent."""
-    camel = {"errorCode": code, "message": message, "propertyPath": None, "invalidValue": invalid}
-    return {
-        "status": "error",
-        "errors": [{**camel, "error_code": code, "property_path": None, "invalid_value": invalid}],
-    }
+    def _cut_sockets(self) -> None:
+        self.feed.codes.clear()
+        self._stream_codes.clear()
+        for websocket in (*self.feed.sockets.values(), *self.desk.stream.sockets.values()):
+            peer: Peer = (websocket.scope["client"][0], websocket.scope["client"][1])
+            self._server.drop(peer)
 
 
-def _refuse(status: int, code: str, message: str, *, invalid: str | None = None) -> Response:
-    return JSONResponse(_error(code, message, invalid), status)
+_STREAM_RULE: Final = Rule("GET", "/v2/feed/portfolio-stream-feed", lambda _: success(None), Need.CONTROL)
+
+
+def _authorized(url: str) -> Response:
+    return success({"authorized_redirect_uri": url, "authorizedRedirectUri": url})
+
+
+def _host(connection: HTTPConnection, address: str) -> str:
+    return connection.headers.get("host", address)
 
 
 async def _not_found(_: Request, __: Exception) -> Response:
-    return _refuse(404, *_ERRORS[404])
-
-
-def _default_start(unit: str, last: date) -> date:
-    match unit:
-        case "minutes" | "hours":
-            return last - timedelta(days=30)
-        case "days":
-            return last - timedelta(days=3652)
-        case _:
-            return date(2000, 1, 1)
-
-
-def _window(unit: str, interval: str) -> int:
-    """Return the most days a call may span (documented; the day counts are recorded)."""
-    match unit:
-        case "minutes" if interval.isdecimal() and int(interval) <= _SHORT_MINUTES:
-            return 31
-        case "minutes" | "hours":
-            return 92
-        case "days":
-            return 3653
-        case _:
-            return 100_000
-
-
-def _parts(feed: pb.Feed) -> tuple[pb.LTPC, pb.MarketFullFeed, pb.MarketOHLC]:
-    full = feed.fullFeed
-    if full.HasField("indexFF"):
-        return full.indexFF.ltpc, pb.MarketFullFeed(), full.indexFF.marketOHLC
-    return full.marketFF.ltpc, full.marketFF, full.marketFF.marketOHLC
-
-
-def _ltp_row(_: EmulatedMarket, listed: ListedInstrument, feed: pb.Feed) -> dict[str, Any]:
-    ltpc, market, _bars = _parts(feed)
-    return {
-        "last_price": ltpc.ltp,
-        "instrument_token": listed.upstox_key,
-        "ltq": ltpc.ltq,
-        "volume": market.vtt,
-        "cp": ltpc.cp,
-    }
-
-
-def _day(bars: pb.MarketOHLC) -> dict[str, Any] | None:
-    for bar in bars.ohlc:
-        if bar.interval == "1d":
-            prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
-            return {**prices, "volume": bar.vol, "ts": bar.ts}
-    return None
-
-
-def _ohlc_row(_: EmulatedMarket, listed: ListedInstrument, feed: pb.Feed) -> dict[str, Any]:
-    ltpc, _market, bars = _parts(feed)
-    return {
-        "last_price": ltpc.ltp,
-        "instrument_token": listed.upstox_key,
-        "prev_ohlc": None,
-        "live_ohlc": _day(bars),
-    }
-
-
-def _full_row(emulated: EmulatedMarket, listed: ListedInstrument, feed: pb.Feed) -> dict[str, Any]:
-    ltpc, market, bars = _parts(feed)
-    quotes = list(market.marketLevel.bidAskQuote[:5])
-    quotes += [pb.Quote()] * (5 - len(quotes))
-    return {
-        "instrument_token": listed.upstox_key,
-        "symbol": listed.instrument.symbol,
-        "last_price": ltpc.ltp,
-        "volume": market.vtt,
-        "average_price": market.atp,
-        "oi": market.oi,
-        "net_change": round(ltpc.ltp - ltpc.cp, 2),
-        "total_buy_quantity": market.tbq,
-        "total_sell_quantity": market.tsq,
-        "lower_circuit_limit": round(ltpc.cp * 0.9, 2),
-        "upper_circuit_limit": round(ltpc.cp * 1.1, 2),
-        "last_trade_time": str(ltpc.ltt),
-        "oi_day_high": 0.0,
-        "oi_day_low": 0.0,
-        "timestamp": emulated.now.isoformat(timespec="milliseconds"),
-        "ohlc": _day(bars),
-        "depth": {
-            "buy": [{"quantity": each.bidQ, "price": each.bidP, "orders": min(each.bidQ, 1)} for each in quotes],
-            "sell": [{"quantity": each.askQ, "price": each.askP, "orders": min(each.askQ, 1)} for each in quotes],
-        },
-        "prev_close_price": ltpc.cp,
-    }
+    return error("UDAPI100060", status=404)

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from hybridbroker.brokers.dhan.orders import wire
-from hybridbroker.brokers.dhan.orders.mapping import identifier, order_from_wire, same_terms, trade_from_wire, unlisted
+from hybridbroker.brokers.dhan.orders.mapping import identifier, order_from_wire, trade_from_wire
+from hybridbroker.brokers.dhan.orders.names import Names
 from hybridbroker.brokers.dhan.orders.rest import DhanRest
 from hybridbroker.clock import IST, Clock
-from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import Order, Trade
-from hybridbroker.errors import InstrumentError, OrderNotFound
-from hybridbroker.protocols import InstrumentLookup
+from hybridbroker.errors import OrderNotFound
 
-__all__ = ["NAME", "Book"]
+__all__ = ["Book"]
 
-NAME: Final = "dhan"
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Book:
     """Reads orders, and remembers the newest sight of each until the trading date changes."""
 
-    def __init__(self, rest: DhanRest, *, instruments: InstrumentLookup, clock: Clock) -> None:
+    def __init__(self, rest: DhanRest, *, names: Names, clock: Clock) -> None:
+        self.names = names
         self._rest = rest
-        self._instruments = instruments
         self._clock = clock
         self._day: date | None = None
         self._known: dict[str, Order] = {}
@@ -87,7 +84,7 @@ class Book:
 
     def read(self, row: wire.OrderRow) -> Order:
         """Return what a row says, and remember it."""
-        instrument = self.instrument(
+        instrument = self.names.instrument(
             row.exchange_segment,
             row.security_id,
             symbol=row.trading_symbol,
@@ -98,35 +95,8 @@ class Book:
         self.note(order)
         return order
 
-    def instrument(
-        self,
-        segment: str,
-        security_id: str,
-        *,
-        symbol: str | None,
-        expiry: str | None = None,
-        strike: Decimal | None = None,
-    ) -> Instrument:
-        """Return the instrument a row is about; one the registry does not vouch for is a stand-in, not left out."""
-        try:
-            instrument = self._instruments.by_key(NAME, f"{segment}:{security_id}")
-        except InstrumentError:
-            return unlisted(segment, security_id, symbol=symbol)
-        if not same_terms(instrument, expiry=expiry, strike=strike):
-            return unlisted(segment, security_id, symbol=symbol)
-        return instrument
-
-    def holding(self, row: wire.HoldingRow) -> Instrument:
-        """Return the share a holding is of; its exchange is usually ``ALL``, so the ISIN must agree."""
-        segments = ("BSE_EQ", "NSE_EQ") if row.exchange == "BSE" else ("NSE_EQ", "BSE_EQ")
-        for segment in segments:
-            instrument = self.instrument(segment, row.security_id, symbol=row.trading_symbol)
-            if instrument.tradable and (row.isin is None or instrument.isin == row.isin):
-                return instrument
-        return unlisted(segments[0], row.security_id, symbol=row.trading_symbol, isin=row.isin)
-
     def _trade(self, row: wire.TradeRow) -> Trade:
-        instrument = self.instrument(
+        instrument = self.names.instrument(
             row.exchange_segment,
             row.security_id,
             symbol=row.trading_symbol,

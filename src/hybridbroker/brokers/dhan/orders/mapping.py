@@ -35,6 +35,8 @@ __all__ = [
     "order_from_ack",
     "order_from_wire",
     "position_from_wire",
+    "read_product",
+    "read_side",
     "reason",
     "same_terms",
     "status_from_wire",
@@ -276,6 +278,16 @@ def same_terms(instrument: Instrument, *, expiry: str | None, strike: Decimal | 
 
 def _day(instant: datetime) -> date:
     return instant.astimezone(IST).date()
+
+
+def read_side(text: str, *, what: str) -> Side:
+    """Read ``BUY`` or ``SELL``."""
+    return look_up(_SIDE_READ, text, what=what)
+
+
+def read_product(text: str, *, what: str) -> Product:
+    """Read a product type."""
+    return look_up(_PRODUCT_READ, text, what=what)
 
 
 def look_up(table: Mapping[str, T], text: str, *, what: str) -> T:

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import attrs
 
-from hybridbroker.brokers.dhan.auth import AccessToken
+from hybridbroker.brokers.dhan.auth import TokenSource
 from hybridbroker.brokers.dhan.orders import update_feed as feed
 from hybridbroker.brokers.dhan.orders.book import Book
 from hybridbroker.brokers.dhan.orders.wire import OrderAlert
@@ -51,18 +51,19 @@ class OrderUpdates:
     """
 
     def __init__(
-        self, *, url: str, token: AccessToken, clock: Clock, book: Book, verify: Callable[[], Awaitable[object]]
+        self, *, url: str, tokens: TokenSource, clock: Clock, book: Book, verify: Callable[[], Awaitable[object]]
     ) -> None:
         self.health = StreamHealth(clock)
         """How the socket is doing; ``skipped`` counts what could not be shown, by reason."""
         self._url = url
-        self._token = token
+        self._tokens = tokens
+        self._login = ""
         self._clock = clock
         self._book = book
         self._verify = verify
         self._socket = ReconnectingSocket(
             endpoint=self._endpoint,
-            hello=lambda: [feed.login_frame(token)],
+            hello=lambda: [self._login],
             clock=clock,
             name="Dhan order updates",
             on_state=self._on_state,
@@ -124,9 +125,9 @@ class OrderUpdates:
             raise
 
     async def _endpoint(self) -> Endpoint:
-        self._token.check(self._clock.now())
         if self._silent:
             await self._verify()
+        self._login = feed.login_frame(await self._tokens.token())
         self._silent = True
         return Endpoint(self._url)
 
@@ -167,7 +168,7 @@ class OrderUpdates:
         segment = feed.segment_of(alert)
         instrument = None
         if segment is not None and alert.security_id:
-            instrument = self._book.instrument(
+            instrument = self._book.names.instrument(
                 segment, alert.security_id, symbol=alert.symbol, expiry=alert.expiry_date
             )
         order = feed.order_from_alert(alert, instrument=instrument, known=known)

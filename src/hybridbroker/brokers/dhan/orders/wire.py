@@ -15,7 +15,20 @@ from pydantic.alias_generators import to_camel
 
 from hybridbroker.errors import WireFormatError
 
-__all__ = ["Funds", "HoldingRow", "OrderAck", "OrderAlert", "OrderRow", "PositionRow", "Profile", "TradeRow"]
+__all__ = [
+    "Funds",
+    "HoldingRow",
+    "Id",
+    "OrderAck",
+    "OrderAlert",
+    "OrderRow",
+    "PositionRow",
+    "Profile",
+    "Rupees",
+    "TradeRow",
+    "Units",
+    "WireModel",
+]
 
 _MOST_FAULTS: Final = 3
 
@@ -25,7 +38,9 @@ Units = Annotated[int, Field(gt=-(10**12), lt=10**12)]
 Rupees = Annotated[Decimal, Field(gt=-(10**15), lt=10**15)]
 
 
-class _Wire(BaseModel):
+class WireModel(BaseModel):
+    """A payload, or a part of one; fields are spelled in camelCase on the wire, and unknown ones are passed over."""
+
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
@@ -49,14 +64,14 @@ class _Wire(BaseModel):
             raise WireFormatError(f"{what} is not as documented: {told}") from None
 
 
-class OrderAck(_Wire):
+class OrderAck(WireModel):
     """Answer to POST, PUT and DELETE ``/orders``."""
 
     order_id: Id
     order_status: str | None = None
 
 
-class OrderRow(_Wire):
+class OrderRow(WireModel):
     """One element of GET ``/orders``, and of the calls for one order."""
 
     order_id: Id
@@ -85,7 +100,7 @@ class OrderRow(_Wire):
     filled_qty: Units | None = Field(validation_alias=AliasChoices("filledQty", "filled_qty"))
 
 
-class TradeRow(_Wire):
+class TradeRow(WireModel):
     """One element of GET ``/trades`` and ``/trades/{orderId}``."""
 
     order_id: Id
@@ -104,7 +119,7 @@ class TradeRow(_Wire):
     drv_strike_price: Rupees | None = None
 
 
-class PositionRow(_Wire):
+class PositionRow(WireModel):
     """One element of GET ``/positions``."""
 
     trading_symbol: str | None = None
@@ -123,7 +138,7 @@ class PositionRow(_Wire):
     drv_strike_price: Rupees | None = None
 
 
-class HoldingRow(_Wire):
+class HoldingRow(WireModel):
     """One element of GET ``/holdings``."""
 
     exchange: str | None = None
@@ -138,7 +153,7 @@ class HoldingRow(_Wire):
     last_traded_price: Rupees | None = None
 
 
-class Funds(_Wire):
+class Funds(WireModel):
     """GET ``/fundlimit``; the misspelt key is what the wire carries."""
 
     availabel_balance: Rupees | None = None
@@ -149,7 +164,7 @@ class Funds(_Wire):
     withdrawable_balance: Rupees | None = None
 
 
-class Profile(_Wire):
+class Profile(WireModel):
     """GET ``/profile``: the cheapest proof that a token lives."""
 
     dhan_client_id: Id
@@ -161,7 +176,7 @@ class Profile(_Wire):
     data_plan: str | None = None
 
 
-class OrderAlert(_Wire):
+class OrderAlert(WireModel):
     """The ``Data`` of one order update; keys are compared in lower case.
 
     The documentation prints ``OrderNo``, the wire carries ``orderNo``, and samples mix both.

@@ -19,7 +19,8 @@ from google.protobuf.message import DecodeError
 
 from hybridbroker.brokers.upstox.data import mapping
 from hybridbroker.brokers.upstox.data.feed_merge import LTPC, Layout, Shape, fill, layout_of
-from hybridbroker.brokers.upstox.data.feed_tick import MAX_EPOCH_MS, FeedTick
+from hybridbroker.brokers.upstox.data.feed_tick import FeedTick
+from hybridbroker.brokers.upstox.data.mapping import MAX_EPOCH_MS
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import from_epoch_ms
 from hybridbroker.domain.instrument import Instrument
@@ -37,9 +38,12 @@ _parse: Final = pb.Feed.FromString
 _new: Final = object.__new__
 _INFINITE: Final = math.inf
 _REFUSALS: Final = ("failed", "error")
+_LATE: Final = "out of order"
 _SNAPSHOT: Final = int(pb.initial_feed)
 _LIVE: Final = int(pb.live_feed)
 _PHASES: Final = {number: name for name, number in pb.MarketStatus.items()}
+_CONVINCING: Final = 3
+"""So many late updates in a row, in order among themselves, and it was the newest one that was wrong."""
 
 
 def subscribe_frames(keys: Iterable[str], mode: FeedMode) -> Iterator[bytes]:
@@ -80,6 +84,15 @@ class _Entry:
     shape: Shape = ()
     previous_close: float = 0.0
     feed: pb.Feed | None = None
+    body: bytes = b""
+    """The update delivered last, as it came."""
+    traded_ms: int = 0
+    volume: int = 0
+    late: int = 0
+    """How many late updates came in a row."""
+    newest_late: tuple[int, int] = (0, 0)
+    late_after: bytes | None = None
+    """The update that those came after."""
 
     def merge(self, feed: pb.Feed, *, fresh: bool) -> str | None:
         """Take ``feed`` in, filled up with what was known; return why it is not to be delivered."""
@@ -89,17 +102,38 @@ class _Entry:
         part = layout.part(feed)
         if not _is_sane(part.ltpc):
             return "malformed entry"
+        if not fresh and self.is_late(part.ltpc.ltt, part.vtt if layout.has_volume else 0):
+            return _LATE
         if self.feed is not None and not fresh:
             fill(feed, self.feed)
         self.layout, self.shape, self.previous_close, self.feed = layout, layout.shape(part), part.ltpc.cp, feed
         return None if part.ltpc.ltp else "no last price"
+
+    def is_late(self, traded_ms: int, volume: int) -> bool:
+        """Say whether an update tells of a moment before the newest one known: by volume where told, else by time.
+
+        Late updates are whole old states (recorded). A volume that falls while the time goes on
+        is a new day. Zeros tell nothing.
+        """
+        known_volume = self.volume if volume else 0
+        if volume > known_volume or (not traded_ms and volume == known_volume):
+            return False
+        if traded_ms > self.traded_ms or (traded_ms == self.traded_ms and volume == known_volume):
+            return False
+        if self.late_after is not self.body:
+            self.late, self.newest_late, self.late_after = 0, (0, 0), self.body
+        if not self.late or (traded_ms, volume) > self.newest_late:
+            self.newest_late = (traded_ms, volume)
+            self.late += 1
+        return self.late < _CONVINCING
 
 
 class FeedDecoder:
     """Turns frames into events, and remembers per instrument what partial updates leave out.
 
     No frame makes it raise: what cannot be delivered is counted in ``skipped`` by reason, and
-    the other entries of the same frame are delivered all the same.
+    the other entries of the same frame are delivered all the same. So are updates that repeat
+    the one before, and those that come late: neither is a new trade.
     """
 
     def __init__(self, *, skipped: Counter[str] | None = None) -> None:
@@ -109,6 +143,8 @@ class FeedDecoder:
                 "platform, and unset PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
             )
         self.skipped: Counter[str] = Counter() if skipped is None else skipped
+        self.unchanged: list[Instrument] = []
+        """Instruments of which the last frame told nothing new: they live all the same."""
         self._entries: dict[str, _Entry] = {}
 
     def add(self, instruments: Mapping[str, Instrument]) -> None:
@@ -128,6 +164,8 @@ class FeedDecoder:
 
     def feed(self, frame: bytes | str, received_ms: int) -> list[Tick | MarketStatus]:
         """Return the events of one frame, a market status first; ``received_ms`` is epoch milliseconds."""
+        if self.unchanged:
+            self.unchanged = []
         if isinstance(frame, str):
             return self._text(frame)
         try:
@@ -155,33 +193,56 @@ class FeedDecoder:
             self.skipped["empty frame"] += 1
         return events
 
-    def _tick(self, entry: _Entry, body: bytes, received_ms: int, snapshot: bool) -> Tick | None:  # noqa: FBT001
+    # One function although it is long: a call more at each tick would show.
+    def _tick(  # noqa: PLR0911
+        self,
+        entry: _Entry,
+        body: bytes,
+        received_ms: int,
+        snapshot: bool,  # noqa: FBT001
+    ) -> Tick | None:
+        if body == entry.body and not snapshot:
+            self._nothing_new(entry, "duplicate")
+            return None
         try:
             feed = _parse(body)
         except DecodeError:
             self.skipped["malformed entry"] += 1
             return None
-        part = entry.layout.part(feed)
+        layout = entry.layout
+        part = layout.part(feed)
         ltpc = part.ltpc
         price = ltpc.ltp
         # An update that has all that the one before had is the whole truth, and needs no merging.
-        if snapshot or not price or ltpc.cp != entry.previous_close or entry.layout.shape(part) != entry.shape:
+        if snapshot or not price or ltpc.cp != entry.previous_close or layout.shape(part) != entry.shape:
             reason = entry.merge(feed, fresh=snapshot)
+            if reason is _LATE:
+                self._nothing_new(entry, _LATE)
+                return None
             if reason is not None:
                 self.skipped[reason] += 1
                 return None
-            part = entry.layout.part(feed)
+            layout = entry.layout
+            part = layout.part(feed)
             ltpc = part.ltpc
             price = ltpc.ltp
+            entry.traded_ms = entry.volume = 0  # what merging has let pass is not late
         quantity, traded_ms = ltpc.ltq, ltpc.ltt
         if not (0 < price < _INFINITE and quantity >= 0 and 0 <= traded_ms < MAX_EPOCH_MS):
             self.skipped["malformed entry"] += 1
             return None
+        told = part.vtt if layout.has_volume else 0
+        if (traded_ms < entry.traded_ms or told < entry.volume) and entry.is_late(traded_ms, told):
+            self._nothing_new(entry, _LATE)
+            return None
         entry.feed = feed
-        volume = part.vtt if entry.layout.has_volume else None
-        if volume is not None and volume <= 0:
+        entry.body = body
+        entry.traded_ms = traded_ms
+        entry.volume = told
+        volume: int | None = told
+        if told <= 0:
             # Zero is left out on the wire: it is one only beside a book.
-            volume = 0 if volume == 0 and entry.shape[0] else None
+            volume = 0 if layout.has_volume and told == 0 and entry.shape[0] else None
         tick = _new(FeedTick)
         tick.instrument = entry.instrument
         tick.last_price = price
@@ -194,6 +255,10 @@ class FeedDecoder:
         tick.part = part
         tick.book = None
         return tick
+
+    def _nothing_new(self, entry: _Entry, reason: str) -> None:
+        self.skipped[reason] += 1
+        self.unchanged.append(entry.instrument)
 
     def _unreadable(self, frame: bytes) -> list[Tick | MarketStatus]:
         if frame[:1] == b"{":  # no message of this schema begins so

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
+from hybridbroker.brokers.upstox.data.mapping import MAX_EPOCH_MS
 from hybridbroker.brokers.upstox.proto import feed_pb2 as pb
 from hybridbroker.clock import from_epoch_ms
 from hybridbroker.domain.instrument import Instrument, InstrumentKind
 from hybridbroker.domain.market import Auction, Candle, Depth, DepthLevel, Greeks, Tick, TickDetails
 
-__all__ = ["MAX_EPOCH_MS", "FeedTick", "Part"]
+__all__ = ["FeedTick", "Part"]
 
 Part: TypeAlias = pb.Feed | pb.FirstLevelWithGreeks | pb.MarketFullFeed | pb.IndexFullFeed
 """The message of one instrument that holds ``ltpc`` and what goes with it; ``Feed`` itself in mode ltpc."""
-
-MAX_EPOCH_MS: Final = 4_102_444_800_000
-"""The year 2100: a later instant on the wire is noise, and this is far below where datetimes end."""
 
 _Market: Final = pb.MarketFullFeed
 _new: Final = object.__new__

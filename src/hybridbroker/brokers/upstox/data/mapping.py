@@ -10,22 +10,32 @@ from typing import Final, Literal
 import attrs
 
 from hybridbroker.brokers.upstox.data import wire
-from hybridbroker.clock import IST
+from hybridbroker.clock import IST, from_epoch_ms
 from hybridbroker.domain.instrument import Instrument, InstrumentKind
-from hybridbroker.domain.market import Candles, Depth, DepthLevel, FeedMode, Interval, MarketPhase, Quote
+from hybridbroker.domain.market import Candle, Candles, Depth, DepthLevel, FeedMode, Interval, MarketPhase, Quote
+from hybridbroker.errors import ConfigurationError
 
 __all__ = [
     "FEED_MODES",
     "INTERVALS",
+    "MAX_EPOCH_MS",
     "PHASES",
     "SEGMENTS",
     "CandleUnit",
+    "OhlcQuote",
+    "Unit",
+    "bars_from_wire",
+    "candle_unit",
     "candles_from_wire",
+    "ohlc_from_wire",
     "quote_from_wire",
     "windows",
 ]
 
 logger = logging.getLogger(__name__)
+
+MAX_EPOCH_MS: Final = 4_102_444_800_000
+"""The year 2100: a later instant on the wire is noise, and this is far below where datetimes end."""
 
 FEED_MODES: Final[dict[FeedMode, str]] = {
     FeedMode.LTP: "ltpc",
@@ -59,14 +69,19 @@ PHASES: Final[dict[str, MarketPhase]] = {
 }
 
 
+Unit = Literal["minutes", "hours", "days", "weeks", "months"]
+
+
 @attrs.frozen
 class CandleUnit:
     """How Upstox spells an interval, and how much of it one call may span."""
 
-    unit: Literal["minutes", "hours", "days", "weeks", "months"]
+    unit: Unit
     interval: int
     span: timedelta | None
     """Longest span of one call, kept a little below the documented one; None: any."""
+    since: date
+    """First day there is data of (documented); nothing is asked of days before."""
 
     @property
     def has_today(self) -> bool:
@@ -80,16 +95,42 @@ _MONTH: Final = timedelta(days=28)
 _QUARTER: Final = timedelta(days=89)
 _DECADE: Final = timedelta(days=3650)
 
+_INTRADAY_SINCE: Final = date(2022, 1, 1)
+_DAILY_SINCE: Final = date(2000, 1, 1)
+_MOST: Final[dict[Unit, int]] = {"minutes": 300, "hours": 5, "days": 1, "weeks": 1, "months": 1}
+_SHORT_MINUTES: Final = 15
+
+
+def candle_unit(unit: Unit, interval: int = 1) -> CandleUnit:
+    """Return how bars of ``interval`` units are asked for.
+
+    Raises:
+        ConfigurationError: Upstox has no such bars (documented: minutes 1 to 300, hours 1 to 5, one of the others).
+    """
+    most = _MOST.get(unit)
+    if most is None or not 1 <= interval <= most:
+        known = ", ".join(f"1 to {count} {name}" if count > 1 else f"1 {name}" for name, count in _MOST.items())
+        raise ConfigurationError(f"Upstox has no bars of {interval} {unit}; it has {known}")
+    match unit:
+        case "minutes" | "hours":
+            is_short = unit == "minutes" and interval <= _SHORT_MINUTES
+            return CandleUnit(unit, interval, _MONTH if is_short else _QUARTER, _INTRADAY_SINCE)
+        case "days":
+            return CandleUnit(unit, interval, _DECADE, _DAILY_SINCE)
+        case _:
+            return CandleUnit(unit, interval, None, _DAILY_SINCE)
+
+
 INTERVALS: Final[dict[Interval, CandleUnit]] = {
-    Interval.MINUTE_1: CandleUnit("minutes", 1, _MONTH),
-    Interval.MINUTE_3: CandleUnit("minutes", 3, _MONTH),
-    Interval.MINUTE_5: CandleUnit("minutes", 5, _MONTH),
-    Interval.MINUTE_15: CandleUnit("minutes", 15, _MONTH),
-    Interval.MINUTE_30: CandleUnit("minutes", 30, _QUARTER),
-    Interval.HOUR_1: CandleUnit("hours", 1, _QUARTER),
-    Interval.DAY_1: CandleUnit("days", 1, _DECADE),
-    Interval.WEEK_1: CandleUnit("weeks", 1, None),
-    Interval.MONTH_1: CandleUnit("months", 1, None),
+    Interval.MINUTE_1: candle_unit("minutes", 1),
+    Interval.MINUTE_3: candle_unit("minutes", 3),
+    Interval.MINUTE_5: candle_unit("minutes", 5),
+    Interval.MINUTE_15: candle_unit("minutes", 15),
+    Interval.MINUTE_30: candle_unit("minutes", 30),
+    Interval.HOUR_1: candle_unit("hours", 1),
+    Interval.DAY_1: candle_unit("days"),
+    Interval.WEEK_1: candle_unit("weeks"),
+    Interval.MONTH_1: candle_unit("months"),
 }
 
 
@@ -113,13 +154,7 @@ def candles_from_wire(
     Of two rows for one instant the later in ``rows`` counts: calls overlap at their seams, and
     before the session the intraday call may repeat the last one. A row without prices is none.
     """
-    bars: dict[datetime, wire.CandleRow] = {}
-    for row in rows:
-        if None in row[1:5]:
-            logger.warning("leaving out a bar of %s without prices, at %s", instrument.id, row[0])
-        elif first <= row[0] <= last:
-            bars[row[0].astimezone(IST)] = row
-    ordered = sorted(bars.items())
+    ordered = _in_order(rows, instrument=instrument, first=first, last=last)
 
     def column(index: int) -> tuple[float, ...]:
         return tuple(row[index] or 0.0 for _, row in ordered)  # type: ignore[misc]
@@ -135,6 +170,37 @@ def candles_from_wire(
         volume=tuple(int(value) for value in column(5)),
         open_interest=tuple(int(value) for value in column(6)),
     )
+
+
+def bars_from_wire(
+    rows: Iterable[wire.CandleRow], *, instrument: Instrument, first: datetime, last: datetime
+) -> list[Candle]:
+    """As `candles_from_wire`, for bars of a length that `Interval` has no name for."""
+    return [
+        Candle(
+            instrument=instrument,
+            start=start,
+            open=row[1] or 0.0,
+            high=row[2] or 0.0,
+            low=row[3] or 0.0,
+            close=row[4] or 0.0,
+            volume=int(row[5] or 0),
+            open_interest=int(row[6] or 0),
+        )
+        for start, row in _in_order(rows, instrument=instrument, first=first, last=last)
+    ]
+
+
+def _in_order(
+    rows: Iterable[wire.CandleRow], *, instrument: Instrument, first: datetime, last: datetime
+) -> list[tuple[datetime, wire.CandleRow]]:
+    bars: dict[datetime, wire.CandleRow] = {}
+    for row in rows:
+        if None in row[1:5]:
+            logger.warning("leaving out a bar of %s without prices, at %s", instrument.id, row[0])
+        elif first <= row[0] <= last:
+            bars[row[0].astimezone(IST)] = row
+    return sorted(bars.items())
 
 
 def quote_from_wire(
@@ -162,6 +228,45 @@ def quote_from_wire(
         lower_circuit=(full.lower_circuit_limit if full else None) or None,
         upper_circuit=(full.upper_circuit_limit if full else None) or None,
         depth=_depth(full.depth) if full and full.depth else None,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class OhlcQuote:
+    """The last price of one instrument with its running bar and the one before it."""
+
+    instrument: Instrument
+    last_price: float
+    running: Candle | None = None
+    previous: Candle | None = None
+    """None for days: Upstox tells the previous bar of minutes alone."""
+
+
+def ohlc_from_wire(row: wire.OhlcQuote, *, instrument: Instrument) -> OhlcQuote | None:
+    """Return what an OHLC call says of one instrument; None where it has never traded."""
+    if not row.last_price:
+        return None
+    return OhlcQuote(
+        instrument=instrument,
+        last_price=row.last_price,
+        running=_bar(row.live_ohlc, instrument),
+        previous=_bar(row.prev_ohlc, instrument),
+    )
+
+
+def _bar(bar: wire.OhlcBar | None, instrument: Instrument) -> Candle | None:
+    if bar is None or not bar.ts or not 0 < bar.ts < MAX_EPOCH_MS:
+        return None
+    if not (bar.open and bar.high and bar.low and bar.close):
+        return None
+    return Candle(
+        instrument=instrument,
+        start=from_epoch_ms(bar.ts),
+        open=bar.open,
+        high=bar.high,
+        low=bar.low,
+        close=bar.close,
+        volume=bar.volume or 0,
     )
 
 

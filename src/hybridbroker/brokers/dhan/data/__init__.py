@@ -1,0 +1,1 @@
+"""Prices from Dhan: calls, feed, and how both are read."""

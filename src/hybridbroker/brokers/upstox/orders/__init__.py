@@ -1,0 +1,1 @@
+"""Orders at Upstox: calls, updates, and how both are read."""
