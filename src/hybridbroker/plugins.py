@@ -6,13 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from hybridbroker.clock import Clock, SystemClock
+from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.protocols import Broker, Capability, InstrumentLookup, MarketData
+
+if TYPE_CHECKING:
+    from hybridbroker.alerts import Notifier
 
 __all__ = [
     "CHECKED_BY_BROKERS",
@@ -39,6 +43,10 @@ class OpenContext:
     clock: Clock = attrs.field(factory=SystemClock)
     settings: Any = None
     """The plugin's own settings object; None means: read the environment."""
+    calendar: TradingCalendar | None = None
+    """When the exchanges are open; None: the plugin takes the built-in one."""
+    notifier: Notifier | None = None
+    """Where alerts go; None: the log."""
 
 
 class CheckStatus(StrEnum):
@@ -103,6 +111,10 @@ class LoginRequest:
     way: LoginWay = LoginWay.USUAL
     settings: Any = None
     """The plugin's own settings object; None means: read the environment."""
+    calendar: TradingCalendar | None = None
+    """When the exchanges are open; None: the plugin takes the built-in one."""
+    notifier: Notifier | None = None
+    """Where alerts go; None: the log."""
     clock: Clock = attrs.field(factory=SystemClock)
     say: Callable[[str], None] = lambda line: None  # noqa: ARG005
     """Show one line; it never holds a secret but the address of the broker's own login page."""

@@ -122,10 +122,13 @@ async def connect(
         find_broker(name)  # a misspelt name would have the environment's account trade instead
     registry = await open_registry(instruments, clock=clock)
 
-    def context(name: str) -> OpenContext:
-        return OpenContext(instruments=registry, clock=clock, settings=given.get(name))
-
     notifier = notifier or LogNotifier()
+
+    def context(name: str) -> OpenContext:
+        return OpenContext(
+            instruments=registry, clock=clock, settings=given.get(name), calendar=calendar, notifier=notifier
+        )
+
     async with AsyncExitStack() as stack:
         if registry is not instruments:
             stack.callback(registry.close)

@@ -111,6 +111,10 @@ async def run(
         await strategy.on_stop()
 
 
+def _nothing() -> None:
+    """Say that a stream has no event at hand."""
+
+
 class _Loop:
     """One run: two streams in, one hook at a time."""
 
@@ -153,12 +157,20 @@ class _Loop:
         return [each for each in results if isinstance(each, Exception)]
 
     async def _market(self, events: MarketStream) -> None:
-        async for event in events:
+        strategy, at_hand = self._strategy, getattr(events, "next_now", _nothing)
+        async for first in events:
             async with self._turn:
-                await self._dispatch(event)
-                if self._strategy.stopping or (self._until_close and self._is_over(event)):
-                    await self._flush()
-                    return
+                event: MarketEvent | Candle | None = first
+                while event is not None:
+                    if type(event) is Candle:
+                        await strategy.on_candle(event)
+                    else:
+                        await self._dispatch(event)
+                    if strategy.stopping or (self._until_close and self._is_over(event)):
+                        await self._flush()
+                        return
+                    # A replay has the next event ready while nobody else, who might want the turn, has anything to do.
+                    event = at_hand()
         async with self._turn:
             await self._flush()
 
@@ -172,8 +184,6 @@ class _Loop:
 
     async def _dispatch(self, event: MarketEvent | Candle) -> None:
         match event:
-            case Candle():
-                await self._strategy.on_candle(event)
             case Tick():
                 bar = self._bar(event)
                 if bar is not None:
@@ -183,6 +193,8 @@ class _Loop:
                 for builder in self._bars.values():
                     builder.interrupt()
                 await self._strategy.on_gap(event)
+            case Candle():
+                await self._strategy.on_candle(event)
             case MarketStatus():
                 logger.info("market phases: %s", {name: phase.value for name, phase in event.phases.items()})
             case _:
@@ -202,7 +214,7 @@ class _Loop:
             if bar is not None and not self._strategy.stopping:
                 await self._strategy.on_candle(bar)
 
-    def _is_over(self, event: MarketEvent) -> bool:
+    def _is_over(self, event: MarketEvent | Candle) -> bool:
         """Say whether every segment the strategy trades has closed."""
         if not isinstance(event, MarketStatus):
             return False

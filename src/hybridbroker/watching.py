@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date, datetime
-from typing import Self
+from typing import Any, Self
 
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Candles, FeedMode, Interval, MarketEvent, Quote, Tick
@@ -57,10 +57,22 @@ class WatchedData:
         return await self._source.quotes(instruments)
 
     async def candles(
-        self, instrument: Instrument, interval: Interval, *, start: date | datetime, end: date | datetime | None = None
+        self,
+        instrument: Instrument,
+        interval: Interval,
+        *,
+        start: date | datetime,
+        end: date | datetime | None = None,
+        **more: Any,
     ) -> Candles:
-        """Return what the source answers."""
-        return await self._source.candles(instrument, interval, start=start, end=end)
+        """Return what the source answers; ``more`` is what this source takes besides, such as ``progress``."""
+        return await self._source.candles(instrument, interval, start=start, end=end, **more)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the source can do, such as ``option_chain``."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._source, name)
 
     @asynccontextmanager
     async def stream(

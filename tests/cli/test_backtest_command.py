@@ -159,7 +159,7 @@ def test_defects_are_told_with_row_and_reason_and_can_be_allowed(hybridbroker: C
         ("BOTX --candles DAY", "Buyer"),
     ],
 )
-def test_a_mistake_is_one_line_with_the_fix(
+def test_a_mistake_is_one_line_with_the_fix(  # noqa: PLR0917 - fixtures and the table
     hybridbroker: Command, bot: str, day: Path, tmp_path: Path, arguments: str, fix: str
 ) -> None:
     (tmp_path / "empty").mkdir()

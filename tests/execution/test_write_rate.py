@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridbroker.errors import ConfigurationError
-from hybridbroker.execution.account import lock
 from hybridbroker.execution.rate import Places, WriteRate
+from hybridbroker.files import lock
 
 
 def most_within_a_second(times: list[float]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -76,7 +76,7 @@ class Bot(Strategy):
 class Scripted(Bot):
     """Places orders when the bar of that number has finished, counted from 0."""
 
-    def __init__(self, plan: dict[int, Sequence[OrderRequest]], *instruments: Instrument) -> None:
+    def __init__(self, plan: Mapping[int, Sequence[OrderRequest]], *instruments: Instrument) -> None:
         super().__init__(*instruments)
         self.plan = plan
         self.placed: list[Order] = []

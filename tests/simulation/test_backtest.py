@@ -19,6 +19,7 @@ from hybridbroker.domain.orders import (
     LimitOrder,
     MarketOrder,
     Order,
+    OrderRequest,
     OrderStatus,
     Product,
     Side,
@@ -104,7 +105,10 @@ def test_worst_fills_trade_at_the_extreme_of_the_whole_next_bar() -> None:
 
     result = simulate(bot, wide, fill=FillModel(bars=BarFill.WORST))
 
-    assert [trade.price for trade in result.trades] == [Decimal(101), Decimal(99)]  # the low was 98.5, the protected limit is 99
+    assert [trade.price for trade in result.trades] == [
+        Decimal(101),
+        Decimal(99),
+    ]  # the low was 98.5, the protected limit is 99
     assert "worst price" in result.assumptions()[0]
 
 
@@ -124,7 +128,7 @@ def test_participation_fills_an_order_piece_by_piece_at_the_market() -> None:
 
     result = simulate(bot, thin, fill=FillModel(participation=Decimal("0.1")))
 
-    assert [(trade.quantity, trade.price) for trade in result.trades] == [(10, 100), (10, 100), (5, 100)]
+    assert [(trade.quantity, trade.price) for trade in result.trades] == [(10, Decimal(100)), (10, Decimal(100)), (5, Decimal(100))]
 
 
 def test_immediate_or_cancel_takes_what_is_there_and_no_more() -> None:
@@ -327,8 +331,8 @@ def test_intraday_positions_end_with_their_day_without_a_square_off_time() -> No
     result = simulate(bot, joined)
 
     assert [(trade.traded_at.date(), trade.price) for trade in result.trades] == [
-        (date(2026, 9, 21), 100),
-        (date(2026, 9, 21), 100),
+        (date(2026, 9, 21), Decimal(100)),
+        (date(2026, 9, 21), Decimal(100)),
     ]
 
 
@@ -341,7 +345,7 @@ def test_limits_refuse_as_they_do_live() -> None:
 
 
 def test_a_bare_run_and_a_guarded_one_trade_the_same() -> None:
-    plan = {0: [BUY_10], 1: [StopMarketOrder(ACME, Side.SELL, quantity=10, trigger_price="103.5")]}
+    plan: dict[int, list[OrderRequest]] = {0: [BUY_10], 1: [StopMarketOrder(ACME, Side.SELL, quantity=10, trigger_price="103.5")]}
 
     guarded = simulate(Scripted(plan), RISING)
     bare = simulate(Scripted(plan), RISING, limits=None)
@@ -377,7 +381,7 @@ class Failing(Scripted):
 def test_a_bot_that_raises_ends_with_a_report_and_its_positions_as_configured(
     remains: Remains, held: int, tmp_path: Path
 ) -> None:
-    plan = {0: [BUY_10, LimitOrder(ACME, Side.BUY, quantity=1, price="90")]}
+    plan: dict[int, list[OrderRequest]] = {0: [BUY_10, LimitOrder(ACME, Side.BUY, quantity=1, price="90")]}
     path = tmp_path / "journal.db"
 
     result = simulate(Failing(plan), RISING, on_failure=remains, journal=path)
@@ -412,7 +416,7 @@ def test_a_hook_that_is_late_ends_the_run_with_a_report(blocked: bool) -> None:
             await super().on_candle(candle)
             if len(self.seen) == 2:
                 if blocked:
-                    real.sleep(0.3)
+                    real.sleep(0.3)  # noqa: ASYNC251 - that is the mistake
                 else:
                     await asyncio.Event().wait()
 
@@ -488,13 +492,9 @@ async def test_cancelling_the_caller_ends_the_run() -> None:
     class Endless(Bot):
         async def on_candle(self, candle: Candle) -> None:
             loop.call_soon_threadsafe(started.set)
-            real.sleep(0.001)
+            real.sleep(0.001)  # noqa: ASYNC251 - real time has to pass
 
-    days = [
-        candle
-        for day in range(30)
-        for candle in flat(100, 60, start=MORNING + timedelta(days=day))
-    ]
+    days = [candle for day in range(30) for candle in flat(100, 60, start=MORNING + timedelta(days=day))]
     given = Candles.from_rows(days, instrument=ACME, interval=Interval.MINUTE_1)
     task = asyncio.create_task(backtest(Endless(), given))
     await started.wait()

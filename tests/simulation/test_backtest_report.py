@@ -40,7 +40,7 @@ def test_round_trips_hold_entry_exit_and_their_share_of_the_charges(result: Back
     trips = result.round_trips()
 
     assert [(trip.entry_price, trip.exit_price, trip.gross) for trip in trips] == [
-        (100, 110, 100), (120, 90, -300), (90, None, 0),
+        (Decimal(100), Decimal(110), Decimal(100)), (Decimal(120), Decimal(90), Decimal(-300)), (Decimal(90), None, Decimal(0)),
     ]  # fmt: skip
     assert sum(trip.charges for trip in trips) == pytest.approx(result.charges.total)
     assert trips[-1].is_open

@@ -78,7 +78,7 @@ def told(event: MarketEvent) -> object:
 
 
 def test_every_field_of_every_event_comes_back(tmp_path: Path) -> None:
-    events = [FULL, BARE, GAP, STATUS]
+    events: list[MarketEvent] = [FULL, BARE, GAP, STATUS]
 
     write(tmp_path, events)
 

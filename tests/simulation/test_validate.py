@@ -115,7 +115,9 @@ def test_unknown_names_of_defects_are_refused() -> None:
 def test_real_candles_have_no_defects_that_block(shared_data: Path) -> None:
     files = [*(shared_data / "candles" / "daily").glob("*.gz"), *(shared_data / "candles" / "minute1").glob("*.gz")]
 
-    found = {path.name: [each for each in validate(read_candles(path, instrument=ACME)) if each.blocks] for path in files}
+    found = {
+        path.name: [each for each in validate(read_candles(path, instrument=ACME)) if each.blocks] for path in files
+    }
 
     assert len(found) > 10
     assert {name: list(map(str, each)) for name, each in found.items() if each} == {}

@@ -1,21 +1,16 @@
-"""Where the files of one account live, and the lock that keeps its journal to one writer."""
+"""Where the files of one account live."""
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
 from urllib.parse import urlsplit
 
 import attrs
 import platformdirs
 
-from hybridbroker.errors import ConfigurationError
-
-__all__ = ["AccountFiles", "FileLock", "account_name", "lock", "unlock"]
+__all__ = ["AccountFiles", "account_name"]
 
 _STATE_DIR = "HYBRIDBROKER_STATE_DIR"
 
@@ -61,76 +56,3 @@ def account_name(broker: str, settings: object = None) -> str:
     here = address.hostname in {"127.0.0.1", "localhost", "::1"}
     parts = [broker, client, f"port{address.port}" if here else ""]
     return "-".join(part for part in parts if part)
-
-
-class FileLock:
-    """A lock that dies with its process; the file holds the owner's process id for a person to read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
-
-    def __enter__(self) -> Self:
-        """Take the lock.
-
-        Raises:
-            ConfigurationError: Another process (or another session of this one) holds it.
-            OSError: The file cannot be made.
-        """
-        file = self._path.open("a+", encoding="utf-8")
-        if not lock(file.fileno()):
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            file.close()
-            raise ConfigurationError(
-                f"another process (id {owner}) writes the journal that {self._path} guards; stop it first, or give "
-                "this one a journal of its own with journal=PATH"
-            )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        self._file = file
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _FAR = 1 << 30
-
-    def lock(descriptor: int) -> bool:
-        """Take an exclusive lock on an open file; False where another has it."""
-        # A byte far behind the content: Windows refuses even to read what is locked.
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def unlock(descriptor: int) -> None:
-        """Give the lock back; closing the file, or dying, does so as well."""
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-
-else:
-    import fcntl
-
-    def lock(descriptor: int) -> bool:
-        """Take an exclusive lock on an open file; False where another has it."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def unlock(descriptor: int) -> None:
-        """Give the lock back; closing the file, or dying, does so as well."""
-        fcntl.flock(descriptor, fcntl.LOCK_UN)

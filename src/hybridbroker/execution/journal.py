@@ -26,8 +26,8 @@ import attrs
 from hybridbroker.clock import Clock, SystemClock
 from hybridbroker.domain.orders import OrderStatus, OrderType, Product, Side, Trade, Validity
 from hybridbroker.errors import ConfigurationError, InvalidOrder
-from hybridbroker.execution.account import FileLock
 from hybridbroker.execution.records import Entry, OrderState, scrubbed
+from hybridbroker.files import FileLock
 
 __all__ = ["SCHEMA_VERSION", "Change", "Event", "OrderJournal"]
 
@@ -119,7 +119,13 @@ class OrderJournal:
         with ExitStack() as stack, self._explained("opening"):
             if self.path is not None and not self._read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(self.path.with_name(self.path.name + ".lock")))
+                stack.enter_context(
+                    FileLock(
+                        self.path.with_name(self.path.name + ".lock"),
+                        use="writes the journal",
+                        instead="give this one a journal of its own with journal=PATH",
+                    )
+                )
             self._connection = self._connect()
             stack.callback(self._close)
             self._prepare()

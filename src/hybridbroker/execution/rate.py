@@ -26,7 +26,7 @@ import attrs
 
 from hybridbroker.clock import Clock
 from hybridbroker.errors import ConfigurationError
-from hybridbroker.execution.account import lock, unlock
+from hybridbroker.files import lock, unlock
 
 __all__ = ["WRITES_PER_SECOND", "Turn", "WriteRate"]
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 
-import attrs
-
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import Order, Trade
 from hybridbroker.errors import OrderNotFound, OrderRejected
 from hybridbroker.simulation.charges import Charges, ChargeSchedule
-from hybridbroker.simulation.working import Working
+from hybridbroker.simulation.working import Working, with_changes
 
 __all__ = ["OrderLog", "TradeLog"]
 
@@ -54,7 +52,7 @@ class OrderLog:
 
     def store(self, working: Working, now: datetime) -> Order:
         """Remember how an order stands now, and take it from the open ones when it is final."""
-        working.order = attrs.evolve(working.order, updated_at=now)
+        working.order = with_changes(working.order, updated_at=now)
         self._orders[working.order.id] = working.order
         if working.order.is_final and self._working.pop(working.order.id, None) is not None:
             self._resting[working.order.instrument.id].remove(working)

@@ -48,6 +48,7 @@ __all__ = ["PnL", "SimulatedExchange"]
 _ZERO: Final = Decimal(0)
 _LAST_MOMENT: Final = timedelta(seconds=1)
 """Before midnight, when a day ends that nobody ended."""
+_SATURDAY: Final = 5
 _NOT_OPEN: Final = frozenset({MarketPhase.PRE_OPEN, MarketPhase.CLOSING, MarketPhase.CLOSED})
 
 
@@ -322,9 +323,19 @@ class SimulatedExchange(StandingOrders):
         changed = self._square_off_by(now)
         if self._day_ends is not None and now >= self._day_ends:
             changed += self._end_day(self._day_ends - _LAST_MOMENT)
-            self._begin_day(now.astimezone(IST).date())
+            today = now.astimezone(IST).date()
+            if self._traded_between(self._day_ends.date(), today):
+                self._account.next_day()
+            self._begin_day(today)
             changed += self._square_off_by(now)
         return changed
+
+    def _traded_between(self, first: date, until: date) -> bool:
+        """Say whether a day of trading passed unseen; without a calendar every weekday is one."""
+        days = (first + timedelta(days=count) for count in range((until - first).days))
+        if self._calendar is None:
+            return any(each.weekday() < _SATURDAY for each in days)
+        return any(map(self._calendar.is_trading_day, days))
 
     def _square_off_by(self, now: datetime) -> list[Order]:
         """Square off if it is time; what a late call finds undone happened when it was due."""
@@ -363,6 +374,17 @@ class SimulatedExchange(StandingOrders):
     def has_ticked(self, instrument: Instrument) -> bool:
         """Say whether a tick came today: a price of another day prices nothing that arrives."""
         return instrument.id in self._ticked
+
+    @property
+    def day(self) -> date | None:
+        """Return the trading day in IST that the last call fell in; None before the first."""
+        return self._day
+
+    def distrust_prices(self) -> None:
+        """Let no order trade on what the market said so far, as after a time in which nobody listened."""
+        self._ticked.clear()
+        self._books.clear()
+        self._phases.clear()
 
     def order(self, order_id: str) -> Order:
         """Return any order; raise `OrderNotFound`."""

@@ -93,12 +93,12 @@ class Listener:
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 
-    def take(self, now_ms: float) -> Any:
+    def take(self, playback: Playback) -> Any:
         """Return the next event; a consumer that comes late meets the newest tick of each instrument."""
         events = self.events
         if len(events) > 1:
             first = events[0]
-            if type(first) is Tick and now_ms - first.received_ms > self._lag_ms:
+            if type(first) is Tick and playback.now_ms - first.received_ms > self._lag_ms:
                 self._conflate()
         return self.events.popleft()
 
@@ -202,6 +202,7 @@ class Playback:
         self._listeners: list[Listener] = []
         self._series: dict[str, _Series] = {}
         self._unfinished: list[_Series] = []
+        self._idles = True
         self._points: list[tuple[int, str, int, _Series]] = []
         self._quiet = -1
         self._ended = False
@@ -295,6 +296,11 @@ class Playback:
         """Return the simulated present, milliseconds since 1970 UTC."""
         return self.clock.start_ms + (0.0 if self._loop is None else self._loop.elapsed) * _MS
 
+    @property
+    def is_quiet(self) -> bool:
+        """Say whether nobody but the consumer of the stream has had anything to do since the last move."""
+        return self._loop is not None and self._loop.scheduled == self._quiet
+
     def try_step(self) -> bool:
         """Make the next move at once, if nobody else has anything to do before it."""
         loop = self._loop
@@ -307,7 +313,8 @@ class Playback:
         now = real.perf_counter()
         if now - self._stepped_at > self._patience and self.failure is None:
             self._give_up(now - self._stepped_at)
-        if self.broker is not None and not self.broker.exchange.is_idle:
+        self._idles = self.broker is None or self.broker.exchange.is_idle
+        if not self._idles:
             self._push_waited_for()
         move, start_ms = self._next, self.clock.start_ms
         if self._points and (move is None or self._points[0][:2] < move[:2]):
@@ -327,7 +334,8 @@ class Playback:
         if timer is not None and elapsed > timer:
             return False
         self._stepped_at = now
-        loop.elapsed = max(loop.elapsed, elapsed)
+        if elapsed > loop.elapsed:  # noqa: PLR1730 - max() costs a call for every bar
+            loop.elapsed = elapsed
         if type(event) is Candle:
             self._begin_bar(event, at_ms, quarter)
         else:
@@ -374,7 +382,7 @@ class Playback:
         series = self._series.get(instrument.id)
         if series is None:
             series = self._series[instrument.id] = _Series(instrument)
-        quiet = broker is None or (broker.exchange.is_idle and not broker.exchange.is_due(bar.start))
+        quiet = broker is None or (self._idles and not broker.exchange.is_due(bar.start))
         if quiet and self._unfinished == [series] and series.ends_ms <= at_ms:
             # Nobody can ask for the close between here and the open, so that no tick of it is made.
             self.samples.add(series.ends_ms, instrument, series.path[_LAST])

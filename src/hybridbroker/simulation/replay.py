@@ -213,7 +213,15 @@ class ReplayStream:
                     await listener.waiter
                 finally:
                     listener.waiter = None
-        return cast("MarketEvent", listener.take(playback.now_ms))
+        return cast("MarketEvent", listener.take(playback))
+
+    def next_now(self) -> MarketEvent | None:
+        """Return the next event if it comes before anybody else has anything to do, else None."""
+        events, playback = self.listener.events, self._playback
+        while not events:
+            if not playback.try_step():
+                return None
+        return cast("MarketEvent", self.listener.take(playback)) if playback.is_quiet else None
 
     def ticks(self) -> AsyncIterator[Tick]:
         """Iterate over ticks alone."""

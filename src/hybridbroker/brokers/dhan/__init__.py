@@ -58,7 +58,13 @@ def _open_data(context: OpenContext) -> DhanMarketData:
     from hybridbroker.brokers.dhan.market_data import DhanMarketData
 
     settings = context.settings or _settings()
-    return DhanMarketData(settings, instruments=context.instruments, clock=context.clock)
+    return DhanMarketData(
+        settings,
+        instruments=context.instruments,
+        clock=context.clock,
+        calendar=context.calendar,
+        notifier=context.notifier,
+    )
 
 
 def _open_broker(context: OpenContext) -> DhanBroker:

@@ -65,7 +65,13 @@ def _open_data(context: OpenContext) -> UpstoxMarketData:
     from hybridbroker.brokers.upstox.market_data import UpstoxMarketData
 
     settings = context.settings or _settings()
-    return UpstoxMarketData(settings, instruments=context.instruments, clock=context.clock)
+    return UpstoxMarketData(
+        settings,
+        instruments=context.instruments,
+        clock=context.clock,
+        calendar=context.calendar,
+        notifier=context.notifier,
+    )
 
 
 def _open_broker(context: OpenContext) -> UpstoxBroker:
