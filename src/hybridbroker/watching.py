@@ -47,6 +47,7 @@ class WatchedData:
 
     async def __aenter__(self) -> Self:
         await self._source.__aenter__()
+        self.capabilities = self._source.capabilities  # some learn them by then
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -160,6 +160,8 @@ class SocketStream(ABC):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self._watched.patience.every)
+            if self._buffer.is_held_up:
+                continue  # it is the consumer that does not let us read
             silence = self.health.silence()
             connected = 0.0 if self._live_at is None else self._clock.monotonic() - self._live_at
             match self._silence.judge(silence, connected=connected, newest_trade_ms=self.health.newest_trade_ms):

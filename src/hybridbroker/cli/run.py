@@ -235,7 +235,7 @@ def _limits(order_value: str | None, daily_loss: str | None, positions: int | No
     from hybridbroker.domain.orders import optional_rupees
     from hybridbroker.execution import RiskLimits
 
-    if order_value is daily_loss is positions is None:
+    if order_value is None and daily_loss is None and positions is None:
         return None
     return RiskLimits(
         max_order_value=optional_rupees(order_value),
