@@ -178,3 +178,13 @@ def test_help_has_an_example(hybridbroker: Command, command: str) -> None:
 
     assert code == 0
     assert "Example" in out
+
+
+def test_a_number_becomes_what_the_bots_own_default_is(hybridbroker: Command, day: Path) -> None:
+    code, out, _ = hybridbroker(
+        "backtest", EXAMPLES / "swing_bot.py", "--candles", day, "--param", "busy=1.25", "--grid", "risk=300:500.5",
+        "--workers", 1, "--json",
+    )  # fmt: skip
+
+    assert code == 0
+    assert [row["failure"] for row in json.loads(out)] == [None, None]

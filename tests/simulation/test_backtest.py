@@ -128,7 +128,11 @@ def test_participation_fills_an_order_piece_by_piece_at_the_market() -> None:
 
     result = simulate(bot, thin, fill=FillModel(participation=Decimal("0.1")))
 
-    assert [(trade.quantity, trade.price) for trade in result.trades] == [(10, Decimal(100)), (10, Decimal(100)), (5, Decimal(100))]
+    assert [(trade.quantity, trade.price) for trade in result.trades] == [
+        (10, Decimal(100)),
+        (10, Decimal(100)),
+        (5, Decimal(100)),
+    ]
 
 
 def test_immediate_or_cancel_takes_what_is_there_and_no_more() -> None:
@@ -345,7 +349,10 @@ def test_limits_refuse_as_they_do_live() -> None:
 
 
 def test_a_bare_run_and_a_guarded_one_trade_the_same() -> None:
-    plan: dict[int, list[OrderRequest]] = {0: [BUY_10], 1: [StopMarketOrder(ACME, Side.SELL, quantity=10, trigger_price="103.5")]}
+    plan: dict[int, list[OrderRequest]] = {
+        0: [BUY_10],
+        1: [StopMarketOrder(ACME, Side.SELL, quantity=10, trigger_price="103.5")],
+    }
 
     guarded = simulate(Scripted(plan), RISING)
     bare = simulate(Scripted(plan), RISING, limits=None)

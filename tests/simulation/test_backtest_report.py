@@ -40,8 +40,10 @@ def test_round_trips_hold_entry_exit_and_their_share_of_the_charges(result: Back
     trips = result.round_trips()
 
     assert [(trip.entry_price, trip.exit_price, trip.gross) for trip in trips] == [
-        (Decimal(100), Decimal(110), Decimal(100)), (Decimal(120), Decimal(90), Decimal(-300)), (Decimal(90), None, Decimal(0)),
-    ]  # fmt: skip
+        (Decimal(100), Decimal(110), Decimal(100)),
+        (Decimal(120), Decimal(90), Decimal(-300)),
+        (Decimal(90), None, Decimal(0)),
+    ]
     assert sum(trip.charges for trip in trips) == pytest.approx(result.charges.total)
     assert trips[-1].is_open
 

@@ -86,7 +86,8 @@ def play(candles: Candles, *, limits: RiskLimits | None = None) -> BacktestResul
 
 
 def paise(prices: Sequence[float]) -> Whole:
-    return np.rint(np.asarray(prices) * 20).astype(np.int64) * 5
+    whole: Whole = np.rint(np.asarray(prices) * 20).astype(np.int64) * 5
+    return whole
 
 
 def ema(values: Column, length: int) -> Column:

@@ -26,9 +26,9 @@ def of(rows: list[Candle]) -> Candles:
     return Candles.from_rows(rows, instrument=ACME, interval=Interval.MINUTE_1)
 
 
-def with_row(number: int, *values: float) -> Candles:
+def with_row(number: int, first: float, high: float, low: float, last: float) -> Candles:
     rows = list(GOOD)
-    rows[number] = values  # type: ignore[call-overload]
+    rows[number] = (first, high, low, last)
     return bars(*rows)
 
 

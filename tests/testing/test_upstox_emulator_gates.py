@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from hybridbroker.testing.clock import ManualClock
 from hybridbroker.testing.emulators import EmulatedMarket, UpstoxEmulator
-from hybridbroker.testing.emulators.upstox_gates import RATE_LIMITS
+from hybridbroker.testing.emulators.upstox.gates import RATE_LIMITS
 
 QUOTE = ("GET", "/v3/market-quote/ltp")
 

@@ -69,7 +69,7 @@ def backtest(
 
     Example: hybridbroker backtest examples/swing_bot.py:SwingBot --candles RELIANCE.json.gz --html report.html
     """
-    from hybridbroker.cli.strategies import StrategyMaker, load_strategy
+    from hybridbroker.cli.strategies import StrategyMaker, load_strategy, parameters
     from hybridbroker.simulation.fills import FillModel
     from hybridbroker.simulation.report import check_plotting
     from hybridbroker.simulation.validate import to_defects
@@ -83,7 +83,7 @@ def backtest(
         candles=candles, tape=tape, data=data, names=instrument, registry=instruments,
         interval=interval if data is None else length, start=_day(start), end=_day(end),
     )  # fmt: skip
-    fixed = _parameters(param)
+    fixed = parameters(param)
     make = StrategyMaker(name=strategy, instruments=tuple(traded), fixed=fixed)
     options: dict[str, Any] = {
         "start": _day(start),
@@ -201,18 +201,6 @@ async def _bars(
     async with connect(data=data, instruments=known) as session:
         fetched = [await session.data.candles(each, interval, start=start, end=end) for each in traded]
     return fetched, traded
-
-
-def _parameters(given: Sequence[str]) -> dict[str, Any]:
-    from hybridbroker.simulation.sweep import read_value
-
-    parameters: dict[str, Any] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigurationError(f"{each!r} is no parameter; write name=value")
-        parameters[name] = read_value(value)
-    return parameters
 
 
 def _charges(name: str) -> ChargeSchedule | None:

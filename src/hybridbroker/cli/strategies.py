@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hybridbroker.domain.instrument import Instrument
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.strategy import Strategy
 
-__all__ = ["StrategyMaker", "load_strategy"]
+__all__ = ["StrategyMaker", "load_strategy", "parameters"]
 
 
 def load_strategy(name: str) -> type[Strategy]:
@@ -71,7 +72,7 @@ class StrategyMaker:
             ConfigurationError: It does not load, or does not know a parameter.
         """
         kind = load_strategy(self.name)
-        given = {**self.fixed, **parameters}
+        given = {key: _fitting(kind, key, value) for key, value in {**self.fixed, **parameters}.items()}
         accepted, names = _signature(kind)
         ids: Sequence[str] = [each.id for each in self.instruments] if names else ()
         taken = {key: value for key, value in given.items() if accepted is None or key in accepted}
@@ -89,6 +90,16 @@ class StrategyMaker:
         return strategy
 
 
+def _fitting(kind: type[Strategy], name: str, value: Any) -> Any:
+    """Return a number as the kind of number that the default of that name is."""
+    default = getattr(kind, name, None)
+    if kind.__init__ is not object.__init__ and name in (known := inspect.signature(kind).parameters):
+        default = known[name].default
+    if isinstance(default, float | Decimal) and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return type(default)(value)
+    return value
+
+
 def _signature(kind: type[Strategy]) -> tuple[frozenset[str] | None, bool]:
     """Return the keywords that a constructor takes (None: any), and whether it takes names."""
     if kind.__init__ is object.__init__:
@@ -99,3 +110,16 @@ def _signature(kind: type[Strategy]) -> tuple[frozenset[str] | None, bool]:
         return None, names
     keywords = {inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return frozenset(each.name for each in parameters if each.kind in keywords), names
+
+
+def parameters(given: Sequence[str]) -> dict[str, Any]:
+    """Read ``name=value`` as the commands take them; raise `ConfigurationError` for anything else."""
+    from hybridbroker.simulation.sweep import read_value
+
+    read: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigurationError(f"{each!r} is no parameter; write name=value")
+        read[name] = read_value(value)
+    return read

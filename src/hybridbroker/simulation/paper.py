@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
-from datetime import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import date, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final, Self
 
 import attrs
@@ -33,11 +34,12 @@ from hybridbroker.domain.orders import Order, OrderRequest, OrderStatus, Trade, 
 from hybridbroker.domain.portfolio import Funds, Holding, Position
 from hybridbroker.domain.sliced import Sliced, SlicedOrder
 from hybridbroker.domain.standing import Bracket, BracketOrder, Gtt, GttOrder, LegRole, OcoOrder, Trigger
-from hybridbroker.errors import NetworkError, OrderRejected, Unsupported, WireFormatError
-from hybridbroker.protocols import Capability, MarketData
+from hybridbroker.errors import ConfigurationError, NetworkError, OrderRejected, Unsupported, WireFormatError
+from hybridbroker.protocols import Capability, InstrumentLookup, MarketData
 from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import PnL, SimulatedExchange
 from hybridbroker.simulation.fills import FillModel
+from hybridbroker.simulation.paper_file import PaperFile
 from hybridbroker.simulation.statutory import STATUTORY_ONLY
 from hybridbroker.watching import WatchedData
 
@@ -57,11 +59,18 @@ class PaperBroker:
     the stream opens and closes the simulated market too.
 
     A refused order raises and stays in ``orders()`` as rejected; it is not in the updates.
-    Standing orders live as long as this object, and are judged on the prices it is fed.
+    Standing orders are judged on the prices it is fed.
+
+    Without ``state`` the account ends with this object. With it the account is taken up on
+    entering where the file left it, and written down before anybody is told of an order or a
+    fill, so that nothing told is lost by a crash. A night between two runs passes: the day's
+    orders expire, intraday positions are closed at the last price this broker saw, purchases
+    become holdings, GTT orders wait on. Prices of before count for what things are worth, and no
+    order trades on them.
 
     Args:
         data: Where the one quote comes from; entered by the caller.
-        cash: Rupees at the start.
+        cash: Rupees at the start; an account taken up from ``state`` has its own.
         charges: What trades cost. By default what the state and the exchanges take, without
             any broker's brokerage; None trades for free, and admits derivatives.
         clock: What time it is.
@@ -69,6 +78,13 @@ class PaperBroker:
         leverage: Value of an intraday position by the margin it needs.
         square_off: When intraday positions are closed, IST; None leaves it to the end of the day.
         fill: What is assumed where the stream carries no depth.
+        state: File in which the account lives on, made where there is none; one process at a
+            time. `simulation.state` says what is in it; the other arguments here are not.
+        instruments: Where its instruments are looked up; needed with ``state``.
+
+    Raises:
+        ConfigurationError: ``state`` without ``instruments``. On entering: another process has
+            the file, or it cannot be read (and stays as it is). Later: it cannot be written.
     """
 
     name: str = "paper"
@@ -100,6 +116,8 @@ class PaperBroker:
         leverage: Decimal = Decimal(1),
         square_off: time | None = None,
         fill: FillModel | None = None,
+        state: Path | None = None,
+        instruments: InstrumentLookup | None = None,
     ) -> None:
         self._data = data
         self._clock = clock or SystemClock()
@@ -114,11 +132,23 @@ class PaperBroker:
             fill=fill,
         )
         """The market behind it: charges line by line, and the orders and trades of every day."""
+        self._file: PaperFile | None = None
+        if state is not None:
+            if instruments is None:
+                raise ConfigurationError("a paper account kept in a file (state=) needs instruments= to be read by")
+            self._file = PaperFile(state, instruments=instruments, clock=self._clock)
 
     async def __aenter__(self) -> Self:
+        if self._file is not None:
+            self._file.open(self.exchange)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        if self._file is not None:
+            try:
+                self._file.save(self.exchange)
+            finally:
+                self._file.close()
         for listener in self._listeners:
             listener.put_nowait(None)
 
@@ -130,7 +160,8 @@ class PaperBroker:
         """Let the simulated market move; the orders that change go to the listeners."""
         match event:
             case Tick():
-                self.publish(self.exchange.on_tick(event))
+                day = self.exchange.day
+                self._tell(self.exchange.on_tick(event), since=day)
             case MarketStatus():
                 self.exchange.on_status(event)
             case Gap():
@@ -143,7 +174,8 @@ class PaperBroker:
     async def place_order(self, request: OrderRequest) -> Order:
         """Place an order; it may come back filled."""
         await self._price(request.instrument)
-        order = self.exchange.place(request.named(self._clock.now()))
+        with self._saved():
+            order = self.exchange.place(request.named(self._clock.now()))
         self.publish([order])
         return order
 
@@ -159,18 +191,20 @@ class PaperBroker:
         """Change an order, which then arrives anew and may come back filled."""
         terms = {"quantity": quantity, "price": price, "trigger_price": trigger_price, "validity": validity}
         changes: dict[str, Any] = {name: value for name, value in terms.items() if value is not None}
-        self.publish(self.exchange.advance())
+        self._advance()
         attrs.evolve(self.exchange.request(order_id), **changes)
-        order = self.exchange.modify(order_id, **changes)
+        with self._saved():
+            order = self.exchange.modify(order_id, **changes)
         self.publish([order])
         return order
 
     async def cancel_order(self, order_id: str) -> Order:
         """Cancel an order at once; a final one is returned unchanged."""
-        self.publish(self.exchange.advance())
+        self._advance()
         before = self.exchange.order(order_id)
         order = self.exchange.cancel(order_id)
         if order is not before:
+            self._save()
             self.publish([order])
         return order
 
@@ -205,7 +239,8 @@ class PaperBroker:
     async def place_gtt(self, request: GttOrder | OcoOrder) -> Gtt:
         """Leave a standing order; a single one takes its side from the last price, asked for where none came today."""
         await self._price(request.instrument)
-        return self.exchange.place_gtt(request.named(self._clock.now()))
+        with self._saved():
+            return self.exchange.place_gtt(request.named(self._clock.now()))
 
     async def modify_gtt(
         self,
@@ -217,13 +252,15 @@ class PaperBroker:
         stop: Trigger | None = None,
     ) -> Gtt:
         """Change one of which nothing was sent yet."""
-        self.publish(self.exchange.advance())
-        return self.exchange.modify_gtt(gtt_id, quantity=quantity, trigger=trigger, target=target, stop=stop)
+        self._advance()
+        with self._saved():
+            return self.exchange.modify_gtt(gtt_id, quantity=quantity, trigger=trigger, target=target, stop=stop)
 
     async def cancel_gtt(self, gtt_id: str) -> Gtt:
         """Cancel what still waits of one."""
-        self.publish(self.exchange.advance())
-        return self.exchange.cancel_gtt(gtt_id)
+        self._advance()
+        with self._saved():
+            return self.exchange.cancel_gtt(gtt_id)
 
     async def gtts(self) -> Sequence[Gtt]:
         """Return every GTT order, ended ones included."""
@@ -236,7 +273,8 @@ class PaperBroker:
     async def place_bracket(self, request: BracketOrder) -> Bracket:
         """Send an entry with its exits; it may come back filled and its exits armed."""
         await self._price(request.instrument)
-        bracket = self.exchange.place_bracket(request.named(self._clock.now()))
+        with self._saved():
+            bracket = self.exchange.place_bracket(request.named(self._clock.now()))
         self.publish([self.exchange.order(bracket.id)])
         return bracket
 
@@ -251,24 +289,26 @@ class PaperBroker:
         trail: Decimal | None = None,
     ) -> Bracket:
         """Change what still waits of one; a changed entry arrives anew and may come back filled."""
-        self.publish(self.exchange.advance())
+        self._advance()
         before = self._orders_of(self.exchange.bracket(bracket_id))
-        bracket = self.exchange.modify_bracket(
-            bracket_id,
-            quantity=quantity,
-            price=price,
-            target_price=target_price,
-            stop_price=stop_price,
-            trail=trail,
-        )
+        with self._saved():
+            bracket = self.exchange.modify_bracket(
+                bracket_id,
+                quantity=quantity,
+                price=price,
+                target_price=target_price,
+                stop_price=stop_price,
+                trail=trail,
+            )
         self.publish(each for each in self._orders_of(bracket) if each not in before)
         return bracket
 
     async def cancel_bracket(self, bracket_id: str, *, leg: LegRole = LegRole.ENTRY) -> Bracket:
         """Cancel one leg with its order, and with the entry all of them."""
-        self.publish(self.exchange.advance())
+        self._advance()
         before = self._orders_of(self.exchange.bracket(bracket_id))
-        bracket = self.exchange.cancel_bracket(bracket_id, leg=leg)
+        with self._saved():
+            bracket = self.exchange.cancel_bracket(bracket_id, leg=leg)
         self.publish(each for each in self._orders_of(bracket) if each not in before)
         return bracket
 
@@ -284,7 +324,8 @@ class PaperBroker:
         """Place each part as an order; those that are refused stay in ``orders()``, and only if all are it raises."""
         named = request.named(self._clock.now())
         await self._price(request.instrument)
-        orders = [self.exchange.submit(each) for each in named.parts()]
+        with self._saved():
+            orders = [self.exchange.submit(each) for each in named.parts()]
         taken = [each for each in orders if each.status is not OrderStatus.REJECTED]
         self.publish(taken)
         if not taken:
@@ -308,11 +349,33 @@ class PaperBroker:
             for listener in self._listeners:
                 listener.put_nowait(order)
 
+    def _advance(self) -> None:
+        day = self.exchange.day
+        self._tell(self.exchange.advance(), since=day)
+
+    def _tell(self, changed: Sequence[Order], *, since: date | None) -> None:
+        """Publish what changed, once it is written down; ``since`` is the day before it did."""
+        if self._file is not None and (changed or self.exchange.standing_changes() or self.exchange.day != since):
+            self._save()
+        self.publish(changed)
+
+    @contextmanager
+    def _saved(self) -> Iterator[None]:
+        """Write down what a call changed, be it that it was refused, before anybody is told."""
+        try:
+            yield
+        finally:
+            self._save()
+
+    def _save(self) -> None:
+        if self._file is not None:
+            self._file.save(self.exchange)
+
     def _orders_of(self, bracket: Bracket) -> list[Order]:
         return [self.exchange.order(each.order_id) for each in bracket.legs if each.order_id is not None]
 
     async def _price(self, instrument: Instrument) -> None:
-        self.publish(self.exchange.advance())
+        self._advance()
         if not self.exchange.has_ticked(instrument):
             await self._ask(instrument)
 

@@ -34,7 +34,7 @@ from hybridbroker.errors import InvalidOrder, OrderOutcomeUnknown, OrderRejected
 from hybridbroker.instruments.registry import InstrumentRegistry
 from hybridbroker.testing.clock import ManualClock
 from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, Fault
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
 
 REGISTRY = InstrumentRegistry.builtin()
 SHARE = REGISTRY["NSE:RELIANCE"]

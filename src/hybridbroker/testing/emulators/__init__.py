@@ -18,16 +18,16 @@ except ImportError as exc:
     raise ConfigurationError("the emulators need their extra: pip install 'hybridbroker[emulators]'") from exc
 
 from hybridbroker.testing.emulators.base import ReceivedRequest
-from hybridbroker.testing.emulators.dhan import DhanEmulator
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_login import DhanLogin
+from hybridbroker.testing.emulators.dhan.emulator import DhanEmulator
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.login import DhanLogin
 from hybridbroker.testing.emulators.faults import Ending, Fault, Faults
 from hybridbroker.testing.emulators.listed import LISTED, ListedInstrument, invent, listed_from
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.proxy import TcpProxy
 from hybridbroker.testing.emulators.recording import Recording
 from hybridbroker.testing.emulators.series import option_series
-from hybridbroker.testing.emulators.upstox import UpstoxEmulator
+from hybridbroker.testing.emulators.upstox.emulator import UpstoxEmulator
 
 __all__ = [
     "LISTED",

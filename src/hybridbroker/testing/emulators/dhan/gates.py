@@ -12,9 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hybridbroker.clock import Clock
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_login import DhanLogin
-from hybridbroker.testing.emulators.dhan_orders import Refusal
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.login import DhanLogin
+from hybridbroker.testing.emulators.dhan.orders import Refusal
 
 __all__ = ["LIMITS", "Call", "DhanGates"]
 

@@ -10,8 +10,8 @@ import attrs
 
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Refusal
-from hybridbroker.testing.emulators.upstox_orders import PRODUCTS, read_listed, read_protection
+from hybridbroker.testing.emulators.upstox.answers import Refusal
+from hybridbroker.testing.emulators.upstox.orders import PRODUCTS, read_listed, read_protection
 
 __all__ = ["GttFields", "GttRule", "check_gap", "read_gtt", "read_rules"]
 

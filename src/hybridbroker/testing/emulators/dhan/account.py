@@ -18,11 +18,11 @@ from hybridbroker.domain.portfolio import Position
 from hybridbroker.errors import HybridBrokerError
 from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import SimulatedExchange
-from hybridbroker.testing.emulators.dhan_book import DhanBook
-from hybridbroker.testing.emulators.dhan_gates import Call
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_orders import PRODUCTS, Refusal, Terms, choice, known, number, read_json, whole
-from hybridbroker.testing.emulators.dhan_rows import Entry, funds_row, holding_row, position_row, trade_row
+from hybridbroker.testing.emulators.dhan.book import DhanBook
+from hybridbroker.testing.emulators.dhan.gates import Call
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.orders import PRODUCTS, Refusal, Terms, choice, known, number, read_json, whole
+from hybridbroker.testing.emulators.dhan.rows import Entry, funds_row, holding_row, position_row, trade_row
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
 

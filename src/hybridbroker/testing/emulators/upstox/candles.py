@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from hybridbroker.testing.emulators.candles import Bar, aggregate, on_days
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, success
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, success
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
 
 __all__ = ["UpstoxCandles"]
 

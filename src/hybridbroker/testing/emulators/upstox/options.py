@@ -10,12 +10,12 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from hybridbroker.domain.instrument import InstrumentKind, OptionRight
+from hybridbroker.testing.emulators.greeks import IMPLIED_VOLATILITY, greeks_of, underlying_of
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, success
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
-from hybridbroker.testing.emulators.upstox_greeks import IMPLIED_VOLATILITY, greeks_of, underlying_of
-from hybridbroker.testing.emulators.upstox_names import contract_row
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, success
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.names import contract_row
 
 __all__ = ["UpstoxOptions"]
 

@@ -14,9 +14,9 @@ from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.steps import Step
-from hybridbroker.testing.emulators.upstox_answers import Refusal
-from hybridbroker.testing.emulators.upstox_entries import Entry, State
-from hybridbroker.testing.emulators.upstox_orders import ORDER_TYPES, Terms
+from hybridbroker.testing.emulators.upstox.answers import Refusal
+from hybridbroker.testing.emulators.upstox.entries import Entry, State
+from hybridbroker.testing.emulators.upstox.orders import ORDER_TYPES, Terms
 
 __all__ = ["UpstoxBook"]
 

@@ -20,10 +20,10 @@ from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import InstrumentKind, OptionRight
 from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.candles import Bar, aggregate, on_days
-from hybridbroker.testing.emulators.dhan_orders import Refusal
+from hybridbroker.testing.emulators.dhan.orders import Refusal
+from hybridbroker.testing.emulators.greeks import IMPLIED_VOLATILITY, greeks_of, underlying_of
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_greeks import IMPLIED_VOLATILITY, greeks_of, underlying_of
 
 __all__ = ["DataRefusal", "data_routes"]
 

@@ -17,10 +17,10 @@ from hybridbroker.domain.orders import Order, Side
 from hybridbroker.domain.standing import Gtt, GttOrder, Leg, LegRole, LegStatus, OcoOrder, Trigger
 from hybridbroker.errors import HybridBrokerError, InvalidOrder, Unsupported
 from hybridbroker.simulation.exchange import SimulatedExchange
-from hybridbroker.testing.emulators.dhan_book import DhanBook, Origin
-from hybridbroker.testing.emulators.dhan_gates import Call, DhanGates
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_orders import (
+from hybridbroker.testing.emulators.dhan.book import DhanBook, Origin
+from hybridbroker.testing.emulators.dhan.gates import Call, DhanGates
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.orders import (
     PRODUCTS,
     Refusal,
     Terms,
@@ -31,7 +31,7 @@ from hybridbroker.testing.emulators.dhan_orders import (
     read_standing,
     whole,
 )
-from hybridbroker.testing.emulators.dhan_rows import derivative, symbol, time_text
+from hybridbroker.testing.emulators.dhan.rows import derivative, symbol, time_text
 from hybridbroker.testing.emulators.market import EmulatedMarket
 
 __all__ = ["DhanForevers"]

@@ -24,9 +24,9 @@ from hybridbroker.domain.standing import BracketOrder
 from hybridbroker.errors import InvalidOrder, OrderRejected, Unsupported
 from hybridbroker.simulation.exchange import SimulatedExchange
 from hybridbroker.testing.emulators import feed_pb2 as pb
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_orders import ORDER_TYPES, PRODUCTS, Refusal, Terms, read_modification
-from hybridbroker.testing.emulators.dhan_rows import Entry
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.orders import ORDER_TYPES, PRODUCTS, Refusal, Terms, read_modification
+from hybridbroker.testing.emulators.dhan.rows import Entry
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.steps import Step

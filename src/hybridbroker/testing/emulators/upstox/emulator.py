@@ -31,16 +31,16 @@ from hybridbroker.testing.emulators.base import Emulator
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.server import Peer
 from hybridbroker.testing.emulators.steps import Step
-from hybridbroker.testing.emulators.upstox_answers import STATUS_ERRORS, Call, Refusal, error, one_error, success
-from hybridbroker.testing.emulators.upstox_calendar import UpstoxCalendar
-from hybridbroker.testing.emulators.upstox_candles import UpstoxCandles
-from hybridbroker.testing.emulators.upstox_desk import UpstoxDesk
-from hybridbroker.testing.emulators.upstox_feed import FEED_PATH, PLANS, FeedHub, OneTimeCodes
-from hybridbroker.testing.emulators.upstox_gates import SANDBOX_PATHS, Gates, Need, Rule, Tokens, bearer
-from hybridbroker.testing.emulators.upstox_login import UpstoxLogin
-from hybridbroker.testing.emulators.upstox_options import UpstoxOptions
-from hybridbroker.testing.emulators.upstox_quotes import UpstoxQuotes
-from hybridbroker.testing.emulators.upstox_stream import STREAM_PATH, read_update_types
+from hybridbroker.testing.emulators.upstox.answers import STATUS_ERRORS, Call, Refusal, error, one_error, success
+from hybridbroker.testing.emulators.upstox.calendar import UpstoxCalendar
+from hybridbroker.testing.emulators.upstox.candles import UpstoxCandles
+from hybridbroker.testing.emulators.upstox.desk import UpstoxDesk
+from hybridbroker.testing.emulators.upstox.feed import FEED_PATH, PLANS, FeedHub, OneTimeCodes
+from hybridbroker.testing.emulators.upstox.gates import SANDBOX_PATHS, Gates, Need, Rule, Tokens, bearer
+from hybridbroker.testing.emulators.upstox.login import UpstoxLogin
+from hybridbroker.testing.emulators.upstox.options import UpstoxOptions
+from hybridbroker.testing.emulators.upstox.quotes import UpstoxQuotes
+from hybridbroker.testing.emulators.upstox.stream import STREAM_PATH, read_update_types
 
 __all__ = ["UpstoxEmulator"]
 

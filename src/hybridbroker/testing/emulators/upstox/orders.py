@@ -24,7 +24,7 @@ from hybridbroker.domain.orders import (
 from hybridbroker.errors import InvalidOrder
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Refusal
+from hybridbroker.testing.emulators.upstox.answers import Refusal
 
 __all__ = [
     "ORDER_TYPES",

@@ -12,20 +12,20 @@ from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import SimulatedExchange
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.steps import Step
-from hybridbroker.testing.emulators.upstox_account import UpstoxAccount
-from hybridbroker.testing.emulators.upstox_book import UpstoxBook
-from hybridbroker.testing.emulators.upstox_entries import Entry
-from hybridbroker.testing.emulators.upstox_gates import Rule
-from hybridbroker.testing.emulators.upstox_gtt import Gtt, UpstoxGtt
-from hybridbroker.testing.emulators.upstox_rows import (
+from hybridbroker.testing.emulators.upstox.account import UpstoxAccount
+from hybridbroker.testing.emulators.upstox.book import UpstoxBook
+from hybridbroker.testing.emulators.upstox.entries import Entry
+from hybridbroker.testing.emulators.upstox.gates import Rule
+from hybridbroker.testing.emulators.upstox.gtt import Gtt, UpstoxGtt
+from hybridbroker.testing.emulators.upstox.rows import (
     PRODUCT_NAMES,
     holding_message,
     order_message,
     order_row,
     position_message,
 )
-from hybridbroker.testing.emulators.upstox_stream import PortfolioStream
-from hybridbroker.testing.emulators.upstox_trading import UpstoxTrading
+from hybridbroker.testing.emulators.upstox.stream import PortfolioStream
+from hybridbroker.testing.emulators.upstox.trading import UpstoxTrading
 
 __all__ = ["UpstoxDesk"]
 

@@ -13,8 +13,8 @@ from hybridbroker.domain.instrument import Exchange, Instrument, OptionRight, Se
 from hybridbroker.domain.orders import Order, OrderStatus, Trade
 from hybridbroker.domain.portfolio import Funds, Holding, Position
 from hybridbroker.domain.standing import BracketOrder
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_orders import PRODUCTS, Terms
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.orders import PRODUCTS, Terms
 from hybridbroker.testing.emulators.listed import ListedInstrument
 
 __all__ = [

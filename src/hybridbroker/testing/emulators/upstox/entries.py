@@ -12,7 +12,7 @@ import attrs
 
 from hybridbroker.domain.orders import Order
 from hybridbroker.simulation.exchange import SimulatedExchange
-from hybridbroker.testing.emulators.upstox_orders import Terms
+from hybridbroker.testing.emulators.upstox.orders import Terms
 
 __all__ = ["FINAL", "Entry", "State"]
 

@@ -13,13 +13,13 @@ from starlette.responses import Response
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.steps import Step
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, success
-from hybridbroker.testing.emulators.upstox_book import UpstoxBook
-from hybridbroker.testing.emulators.upstox_entries import Entry
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
-from hybridbroker.testing.emulators.upstox_gtt_rules import GttRule, check_gap, read_gtt, read_rules
-from hybridbroker.testing.emulators.upstox_orders import Terms
-from hybridbroker.testing.emulators.upstox_rows import micros
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, success
+from hybridbroker.testing.emulators.upstox.book import UpstoxBook
+from hybridbroker.testing.emulators.upstox.entries import Entry
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.gtt_rules import GttRule, check_gap, read_gtt, read_rules
+from hybridbroker.testing.emulators.upstox.orders import Terms
+from hybridbroker.testing.emulators.upstox.rows import micros
 
 __all__ = ["Gtt", "UpstoxGtt"]
 

@@ -18,10 +18,10 @@ from hybridbroker.domain.orders import Order, Side
 from hybridbroker.domain.standing import Bracket, BracketOrder, LegRole, LegStatus
 from hybridbroker.errors import InvalidOrder, OrderError
 from hybridbroker.simulation.exchange import SimulatedExchange
-from hybridbroker.testing.emulators.dhan_book import DhanBook, Origin
-from hybridbroker.testing.emulators.dhan_gates import Call, DhanGates
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_orders import (
+from hybridbroker.testing.emulators.dhan.book import DhanBook, Origin
+from hybridbroker.testing.emulators.dhan.gates import Call, DhanGates
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.orders import (
     PRODUCTS,
     Refusal,
     choice,
@@ -32,7 +32,7 @@ from hybridbroker.testing.emulators.dhan_orders import (
     read_standing,
     whole,
 )
-from hybridbroker.testing.emulators.dhan_rows import Entry, order_row
+from hybridbroker.testing.emulators.dhan.rows import Entry, order_row
 from hybridbroker.testing.emulators.market import EmulatedMarket
 
 __all__ = ["DhanSupers"]

@@ -17,13 +17,13 @@ from hybridbroker.simulation.exchange import SimulatedExchange
 from hybridbroker.simulation.executions import Execution
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, success
-from hybridbroker.testing.emulators.upstox_book import UpstoxBook
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
-from hybridbroker.testing.emulators.upstox_names import SEGMENTS
-from hybridbroker.testing.emulators.upstox_orders import PRODUCTS, read_listed
-from hybridbroker.testing.emulators.upstox_rows import PRODUCT_NAMES, holding_row, position_row
-from hybridbroker.testing.emulators.upstox_trading import check_hours
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, success
+from hybridbroker.testing.emulators.upstox.book import UpstoxBook
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.names import SEGMENTS
+from hybridbroker.testing.emulators.upstox.orders import PRODUCTS, read_listed
+from hybridbroker.testing.emulators.upstox.rows import PRODUCT_NAMES, holding_row, position_row
+from hybridbroker.testing.emulators.upstox.trading import check_hours
 
 __all__ = ["KillSwitch", "UpstoxAccount"]
 

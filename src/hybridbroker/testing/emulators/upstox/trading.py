@@ -10,19 +10,19 @@ from typing import Any, Final
 from starlette.responses import JSONResponse, Response
 
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, one_error, success
-from hybridbroker.testing.emulators.upstox_book import UpstoxBook
-from hybridbroker.testing.emulators.upstox_entries import Entry
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
-from hybridbroker.testing.emulators.upstox_names import SEGMENTS
-from hybridbroker.testing.emulators.upstox_orders import (
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, one_error, success
+from hybridbroker.testing.emulators.upstox.book import UpstoxBook
+from hybridbroker.testing.emulators.upstox.entries import Entry
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.names import SEGMENTS
+from hybridbroker.testing.emulators.upstox.orders import (
     Terms,
     check_order_id,
     read_modification,
     read_order,
     slices,
 )
-from hybridbroker.testing.emulators.upstox_rows import (
+from hybridbroker.testing.emulators.upstox.rows import (
     PRODUCT_NAMES,
     history_row,
     order_row,

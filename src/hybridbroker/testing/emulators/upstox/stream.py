@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.websockets import WebSocket
 
 from hybridbroker.testing.emulators.outbox import Outbox
-from hybridbroker.testing.emulators.upstox_answers import Refusal
+from hybridbroker.testing.emulators.upstox.answers import Refusal
 
 __all__ = ["STREAM_PATH", "PortfolioStream", "read_update_types"]
 

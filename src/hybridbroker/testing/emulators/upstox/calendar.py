@@ -14,8 +14,8 @@ from hybridbroker.domain.instrument import Segment
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.testing.emulators import feed_pb2 as pb
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, success
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, success
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
 
 __all__ = ["UpstoxCalendar"]
 

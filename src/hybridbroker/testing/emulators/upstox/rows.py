@@ -9,9 +9,9 @@ from hybridbroker.clock import to_epoch_ms
 from hybridbroker.domain.orders import Product, Trade
 from hybridbroker.domain.portfolio import Holding, Position
 from hybridbroker.testing.emulators.listed import ListedInstrument
-from hybridbroker.testing.emulators.upstox_answers import moment
-from hybridbroker.testing.emulators.upstox_entries import FINAL, Entry, State
-from hybridbroker.testing.emulators.upstox_names import exchange_code, order_symbol, quote_symbol
+from hybridbroker.testing.emulators.upstox.answers import moment
+from hybridbroker.testing.emulators.upstox.entries import FINAL, Entry, State
+from hybridbroker.testing.emulators.upstox.names import exchange_code, order_symbol, quote_symbol
 
 __all__ = [
     "PRODUCT_NAMES",

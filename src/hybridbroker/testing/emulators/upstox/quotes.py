@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from hybridbroker.domain.instrument import InstrumentKind
 from hybridbroker.testing.emulators import feed_pb2 as pb
+from hybridbroker.testing.emulators.greeks import with_greeks
 from hybridbroker.testing.emulators.listed import ListedInstrument
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal, success
-from hybridbroker.testing.emulators.upstox_gates import Need, Rule
-from hybridbroker.testing.emulators.upstox_greeks import with_greeks
-from hybridbroker.testing.emulators.upstox_names import quote_symbol
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal, success
+from hybridbroker.testing.emulators.upstox.gates import Need, Rule
+from hybridbroker.testing.emulators.upstox.names import quote_symbol
 
 __all__ = ["UpstoxQuotes"]
 

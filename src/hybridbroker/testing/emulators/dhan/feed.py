@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from starlette.websockets import WebSocket
 
-from hybridbroker.testing.emulators import dhan_packets as packets
+from hybridbroker.testing.emulators.dhan import packets
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.outbox import Outbox
 from hybridbroker.testing.emulators.steps import Step

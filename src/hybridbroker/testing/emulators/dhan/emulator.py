@@ -26,21 +26,21 @@ from hybridbroker.domain.portfolio import Holding
 from hybridbroker.simulation.charges import ChargeSchedule
 from hybridbroker.simulation.exchange import SimulatedExchange
 from hybridbroker.testing.emulators.base import Emulator
-from hybridbroker.testing.emulators.dhan_account import DhanAccount
-from hybridbroker.testing.emulators.dhan_book import DhanBook
-from hybridbroker.testing.emulators.dhan_data import data_routes
-from hybridbroker.testing.emulators.dhan_feed import FEED_PATH, DhanFeed
-from hybridbroker.testing.emulators.dhan_forevers import DhanForevers
-from hybridbroker.testing.emulators.dhan_gates import Call, DhanGates
-from hybridbroker.testing.emulators.dhan_habits import DhanHabits
-from hybridbroker.testing.emulators.dhan_login import DhanLogin
-from hybridbroker.testing.emulators.dhan_orders import Refusal, read_json, read_order
-from hybridbroker.testing.emulators.dhan_postback import Postman
-from hybridbroker.testing.emulators.dhan_rows import Entry, alert, order_row, postback, trade_row
-from hybridbroker.testing.emulators.dhan_supers import DhanSupers
+from hybridbroker.testing.emulators.dhan.account import DhanAccount
+from hybridbroker.testing.emulators.dhan.book import DhanBook
+from hybridbroker.testing.emulators.dhan.data import data_routes
+from hybridbroker.testing.emulators.dhan.feed import FEED_PATH, DhanFeed
+from hybridbroker.testing.emulators.dhan.forevers import DhanForevers
+from hybridbroker.testing.emulators.dhan.gates import Call, DhanGates
+from hybridbroker.testing.emulators.dhan.habits import DhanHabits
+from hybridbroker.testing.emulators.dhan.login import DhanLogin
+from hybridbroker.testing.emulators.dhan.order_socket import OrderSocket
+from hybridbroker.testing.emulators.dhan.orders import Refusal, read_json, read_order
+from hybridbroker.testing.emulators.dhan.postback import Postman
+from hybridbroker.testing.emulators.dhan.rows import Entry, alert, order_row, postback, trade_row
+from hybridbroker.testing.emulators.dhan.supers import DhanSupers
 from hybridbroker.testing.emulators.faults import Fault
 from hybridbroker.testing.emulators.market import EmulatedMarket
-from hybridbroker.testing.emulators.order_socket import OrderSocket
 from hybridbroker.testing.emulators.steps import Step
 
 __all__ = ["DhanEmulator"]

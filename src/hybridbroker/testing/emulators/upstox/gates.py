@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from hybridbroker.clock import Clock
 from hybridbroker.testing.emulators.token_book import TokenBook
-from hybridbroker.testing.emulators.upstox_answers import Call, Refusal
+from hybridbroker.testing.emulators.upstox.answers import Call, Refusal
 
 __all__ = ["RATE_LIMITS", "SANDBOX_PATHS", "Gates", "Need", "Rule", "TokenKind", "Tokens", "bearer"]
 

@@ -12,11 +12,11 @@ import attrs
 from starlette.websockets import WebSocket
 
 from hybridbroker.testing.emulators import feed_pb2 as pb
-from hybridbroker.testing.emulators.feed_socket import FeedSocket
+from hybridbroker.testing.emulators.greeks import with_greeks
 from hybridbroker.testing.emulators.market import EmulatedMarket
 from hybridbroker.testing.emulators.messages import feed_frames, in_mode, market_info
 from hybridbroker.testing.emulators.steps import Step
-from hybridbroker.testing.emulators.upstox_greeks import with_greeks
+from hybridbroker.testing.emulators.upstox.feed_socket import FeedSocket
 
 __all__ = ["FEED_PATH", "PLANS", "FeedHub", "FeedPlan", "OneTimeCodes"]
 

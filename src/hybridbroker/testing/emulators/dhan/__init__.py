@@ -1,0 +1,1 @@
+"""Dhan as its documentation has it: logins, orders of every kind, portfolio, prices, feed."""

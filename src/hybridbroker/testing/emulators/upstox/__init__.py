@@ -1,0 +1,1 @@
+"""Upstox as its documentation has it: logins, prices, feed, orders, GTT orders, portfolio."""
