@@ -119,13 +119,20 @@ if TYPE_CHECKING:
     from hybridbroker.execution import RiskLimits
     from hybridbroker.instruments.registry import InstrumentRegistry
     from hybridbroker.session import Session, connect
+    from hybridbroker.simulation.backtest import Remains, backtest, simulate
+    from hybridbroker.simulation.fills import BarFill, FillModel
     from hybridbroker.simulation.paper import PaperBroker
+    from hybridbroker.simulation.replay import ReplayMarketData
+    from hybridbroker.simulation.result import BacktestResult
+    from hybridbroker.simulation.tape import Tape, TapeWriter
 
 __all__ = [
     "AppriseNotifier",
     "Auction",
     "AuthenticationError",
+    "BacktestResult",
     "BarBuilder",
+    "BarFill",
     "Bracket",
     "BracketOrder",
     "BracketOrders",
@@ -148,6 +155,7 @@ __all__ = [
     "FeedHealth",
     "FeedMode",
     "FeedState",
+    "FillModel",
     "Funds",
     "Gap",
     "Greeks",
@@ -212,6 +220,8 @@ __all__ = [
     "Quote",
     "QuoteSource",
     "RateLimited",
+    "Remains",
+    "ReplayMarketData",
     "ReplyLost",
     "RiskLimits",
     "RiskRefused",
@@ -229,6 +239,8 @@ __all__ = [
     "Strike",
     "SubscriptionLimit",
     "SystemClock",
+    "Tape",
+    "TapeWriter",
     "Tick",
     "TickDetails",
     "TickSource",
@@ -240,18 +252,29 @@ __all__ = [
     "Unsupported",
     "Validity",
     "WireFormatError",
+    "backtest",
     "connect",
     "find_broker",
     "installed_brokers",
     "run",
+    "simulate",
 ]
 
 _LAZY = {
+    "BacktestResult": "hybridbroker.simulation.result",
+    "BarFill": "hybridbroker.simulation.fills",
+    "FillModel": "hybridbroker.simulation.fills",
     "InstrumentRegistry": "hybridbroker.instruments.registry",
     "PaperBroker": "hybridbroker.simulation.paper",
+    "Remains": "hybridbroker.simulation.backtest",
+    "ReplayMarketData": "hybridbroker.simulation.replay",
     "RiskLimits": "hybridbroker.execution",
     "Session": "hybridbroker.session",
+    "Tape": "hybridbroker.simulation.tape",
+    "TapeWriter": "hybridbroker.simulation.tape",
+    "backtest": "hybridbroker.simulation.backtest",
     "connect": "hybridbroker.session",
+    "simulate": "hybridbroker.simulation.backtest",
 }
 
 

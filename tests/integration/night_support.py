@@ -28,7 +28,9 @@ class Days:
     def __init__(self) -> None:
         self.clock = ManualClock(MONDAY)
         self.prices = ScriptedPrices(MONDAY)
-        self.broker = PaperBroker(self.prices, clock=self.clock)  # type: ignore[arg-type]
+        self.broker = PaperBroker(self.prices, cash=Decimal(1_000_000), clock=self.clock)  # type: ignore[arg-type]
+        self.standing = self.broker.exchange.gtts
+        self.product = Product.DELIVERY
         self.said: list[str] = []
         self.bot: Any = None
         self.session: Session | None = None
@@ -48,7 +50,7 @@ class Days:
             clock=self.clock,
             notifier=SimpleNamespace(notify=self.notify),
         ) as session:
-            self.session, self.bot = session, EagerBot("NSE:RELIANCE", product=Product.DELIVERY)
+            self.session, self.bot = session, EagerBot("NSE:RELIANCE", product=self.product)
             task = asyncio.create_task(run(self.bot, session))
             try:
                 await until(lambda: hasattr(self.bot, "bare"))
@@ -71,7 +73,17 @@ class Days:
 
     async def by_hand(self, side: Side, quantity: int, price: float = 1400.0) -> Order:
         """Trade in the broker's own app."""
-        return await self.broker.place_order(LimitOrder(RELIANCE, side, quantity=quantity, price=Decimal(str(price))))
+        name = f"app-{len(self.broker.exchange.all_orders())}"
+        return await self.broker.place_order(
+            LimitOrder(
+                RELIANCE,
+                side,
+                quantity=quantity,
+                price=Decimal(str(price)),
+                product=self.product,
+                client_order_id=name,
+            )
+        )
 
     async def owner_holds(self, quantity: int) -> None:
         """Let the person have shares of his own, from an earlier day."""
@@ -89,7 +101,7 @@ class Days:
         self.broker.publish(self.broker.exchange.next_day())
 
     def gtts(self) -> list[Any]:
-        return [each for each in self.broker.exchange.gtts() if each.is_live]
+        return [each for each in self.standing() if each.is_live]
 
     @property
     def sales(self) -> list[int]:

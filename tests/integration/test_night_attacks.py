@@ -10,7 +10,7 @@ import pytest
 from bot_support import BAR, BUY, RELIANCE
 from night_support import Days, settle, until
 
-from hybridbroker import Capability, Gap, NotSent, OrderStatus, Side
+from hybridbroker import Gap, NotSent, OrderStatus, Product, Side
 from hybridbroker.domain.standing import Gtt, Leg, LegRole, LegStatus
 
 
@@ -21,15 +21,13 @@ def days() -> Days:
 
 def shows(days: Days, change: Callable[[Leg], Leg]) -> None:
     """Have the broker tell its standing orders otherwise than they are."""
-    truth = type(days.broker).gtts
 
-    async def gtts() -> Sequence[Gtt]:
+    def gtts() -> list[Gtt]:
         return [
-            attrs.evolve(each, legs=tuple(map(change, each.legs)), client_order_id=None)
-            for each in await truth(days.broker)
+            attrs.evolve(each, legs=tuple(map(change, each.legs)), client_order_id=None) for each in days.standing()
         ]
 
-    days.broker.gtts = gtts  # type: ignore[method-assign]
+    days.broker.exchange.gtts = gtts  # type: ignore[method-assign]
 
 
 def silent(days: Days) -> Callable[[], None]:
@@ -89,7 +87,7 @@ async def test_part_of_the_shares_sold_by_hand_cuts_the_standing_order(days: Day
 
 
 async def test_shares_sold_by_hand_take_the_stop_of_the_day_with_them(days: Days) -> None:
-    days.broker.capabilities &= ~(Capability.OCO_ORDERS | Capability.GTT_ORDERS)
+    days.product = Product.INTRADAY
     async with days.running() as bot:
         days.prices.tick(1400.0, meaning=BUY)
         await until(lambda: any(each.leg for each in bot.exits.held.values()))
@@ -181,7 +179,7 @@ async def test_a_rejected_triggered_sale_waits_for_the_next_bar(days: Days) -> N
         rejected = attrs.evolve(days.order(sale.id), status=OrderStatus.REJECTED, reason="RMS: no")
         days.broker.publish([rejected])
         await settle()
-        assert len(days.broker.exchange.gtts()) == 1
+        assert len(days.standing()) == 1
 
         days.prices.tick(1300.0, meaning=BAR)
         await until(lambda: not bot.exits.held)
@@ -214,15 +212,18 @@ async def test_what_waits_for_shares_already_sold_is_cancelled_as_soon_as_the_br
     async with days.running() as bot:
         await days.bought()
         units = days.gtts()[0].quantity
-        gtts, cancel = days.broker.gtts, days.broker.cancel_gtt
+        cancel = days.broker.cancel_gtt
 
-        async def fails(*_: Any) -> Any:
+        def unread() -> list[Gtt]:
             raise NotSent("no line")
 
-        days.broker.gtts = days.broker.cancel_gtt = fails  # type: ignore[method-assign]
+        async def fails(_: str) -> Gtt:
+            raise NotSent("no line")
+
+        days.broker.exchange.gtts, days.broker.cancel_gtt = unread, fails  # type: ignore[method-assign]
         await days.by_hand(Side.SELL, units, 1399)
         await settle()
-        days.broker.gtts, days.broker.cancel_gtt = gtts, cancel  # type: ignore[method-assign]
+        days.broker.exchange.gtts, days.broker.cancel_gtt = days.standing, cancel  # type: ignore[method-assign]
         days.prices.tick(1400.0, meaning=BAR)
         await settle()
 
@@ -240,7 +241,7 @@ async def test_a_sale_under_way_at_the_start_is_followed_and_not_doubled(days: D
     days.trade(1300.0)
 
     async with days.running() as bot:
-        assert len(days.broker.exchange.gtts()) == 1
+        assert len(days.standing()) == 1
         days.prices.tick(1300.0, meaning=BAR)
         await until(lambda: not bot.exits.held)
         await settle()
@@ -269,7 +270,7 @@ async def test_a_sale_partly_filled_at_the_start_is_not_doubled(days: Days) -> N
         days.broker.publish([part])
         await settle()
 
-        assert len(days.broker.exchange.gtts()) == 1
+        assert len(days.standing()) == 1
         assert bot.exits.held[RELIANCE.id].quantity == units - 4
 
 
@@ -311,7 +312,7 @@ async def test_a_purchase_whose_run_ended_before_it_was_protected_is_protected_b
     async with days.running() as bot:
         bot.exits.protect = dies
         days.prices.tick(1400.0, meaning=BUY)
-        await until(lambda: days.broker.exchange.positions())
+        await until(days.broker.exchange.positions)
         await settle()
     assert days.gtts() == []
 
