@@ -45,7 +45,7 @@ def subject_of(kind: type[PaperBroker] = PaperBroker) -> BrokerSubject:
     async def quotes(_: object) -> dict[Any, Any]:
         return {SHARE: make_quote(instrument=SHARE, last_price=float(PRICE))}
 
-    broker = kind(SimpleNamespace(quotes=quotes), clock=clock)  # type: ignore[arg-type]
+    broker = kind(SimpleNamespace(quotes=quotes), clock=clock)
 
     async def move(price: Decimal) -> None:
         trades_at(broker, clock, price)

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from datetime import date, datetime
 from typing import Final, Self, cast
 
-from hybridbroker.clock import to_epoch_ms
+from hybridbroker.clock import IST, to_epoch_ms
 from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.domain.instrument import BrokerKey, Instrument
 from hybridbroker.domain.market import Candles, FeedMode, FeedState, Interval, MarketEvent, Quote, Tick
-from hybridbroker.errors import ConfigurationError, InstrumentNotFound, InstrumentUnmapped
+from hybridbroker.errors import ConfigurationError, InstrumentNotFound, InstrumentUnmapped, Unsupported
 from hybridbroker.protocols import Capability, MarketStream, Overflow
 from hybridbroker.simulation.history import History, SessionHours
 from hybridbroker.simulation.playback import Listener, Move, Playback, bar_moves, merge_moves
@@ -21,6 +21,7 @@ from hybridbroker.streams import StreamHealth, only_ticks
 
 __all__ = ["GivenInstruments", "ReplayMarketData", "ReplayStream"]
 
+_NEEDS: Final = {FeedMode.OPTION_GREEKS: Capability.OPTION_GREEKS, FeedMode.DEPTH_30: Capability.DEPTH_30}
 _PLAYABLE: Final = frozenset(Interval) - {Interval.WEEK_1, Interval.MONTH_1}
 
 
@@ -113,13 +114,15 @@ class ReplayMarketData:
         if first is None:
             raise ConfigurationError(f"the tape {tape.path} holds no events")
         hours = SessionHours(calendar)
-        return cls(
+        replay = cls(
             Playback(_chained(first, moves), start_ms=first[0], patience=patience),
             instruments=tape.instruments,
             history=History(history, hours=hours),
             hours=hours,
             interval=None,
         )
+        replay.capabilities |= Capability.OPTION_GREEKS | Capability.DEPTH_30  # whatever was recorded
+        return replay
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,6 +154,7 @@ class ReplayMarketData:
     ) -> Candles:
         """Return bars that have ended by now; the running one is never shown."""
         now = self.playback.clock.now()
+        _check_span(start, now if end is None else end)
         return self._history.candles(instrument, interval, start=start, end=end, now=now)
 
     @asynccontextmanager
@@ -165,7 +169,10 @@ class ReplayMarketData:
 
         Raises:
             InstrumentNotFound: The replay does not hold one of them.
+            Unsupported: Greeks or thirty levels are wanted of bars, which have none.
         """
+        if _NEEDS.get(mode, Capability.NONE) not in self.capabilities:
+            raise Unsupported(f"bars hold nothing of mode {mode.value}; play a tape that was recorded in it")
         ticks, bars = self.wants()
         listener = Listener(ticks=ticks, bars=bars)
         stream = ReplayStream(self, listener)
@@ -177,6 +184,7 @@ class ReplayMarketData:
         finally:
             self._open_streams.remove(stream)
             self.playback.leave(listener)
+            listener.close()
             stream.health.state = FeedState.CLOSED
 
     def require(self, instruments: Iterable[Instrument]) -> list[Instrument]:
@@ -277,6 +285,16 @@ class GivenInstruments:
     def by_key(self, broker: str, key: str) -> Instrument:
         """Refuse: no broker's names are known here."""
         raise InstrumentNotFound(f"{broker} key {key!r} is not known in a replay; pass instruments=registry")
+
+
+def _check_span(start: date | datetime, end: date | datetime) -> None:
+    for each in (start, end):
+        if isinstance(each, datetime) and each.tzinfo is None:
+            raise ConfigurationError(f"{each} has no time zone; give an aware datetime or a date")
+    first, last = (each.astimezone(IST).date() if isinstance(each, datetime) else each for each in (start, end))
+    both = isinstance(start, datetime) and isinstance(end, datetime)
+    if first > last or (both and start > end):
+        raise ConfigurationError(f"candles from {start} to {end}: start is after end")
 
 
 def _since(candles: Candles, start: date | datetime | None) -> Candles:
