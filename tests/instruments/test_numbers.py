@@ -57,4 +57,4 @@ def test_file_of_which_most_cannot_be_read_is_refused() -> None:
 
 
 def test_file_with_few_odd_rows_is_taken() -> None:
-    refuse_if_mostly_malformed("x.csv", malformed=5, total=100)
+    assert refuse_if_mostly_malformed("x.csv", malformed=5, total=100) is None  # type: ignore[func-returns-value]

@@ -41,6 +41,10 @@ class ScriptedPrices:
         self._now = start
         self._events: asyncio.Queue[MarketEvent] = asyncio.Queue()
 
+    def begin(self, day: datetime) -> None:
+        """Let the next ticks be of another day."""
+        self._now = day
+
     def tick(self, price: float, *, meaning: int = PLAIN) -> None:
         self._now += timedelta(seconds=1)
         at = to_epoch_ms(self._now)

@@ -10,7 +10,7 @@ import pytest
 from bot_support import BAR, BUY, RELIANCE
 from night_support import Days, settle, until
 
-from hybridbroker import Gap, NotSent, OrderStatus, Product, Side
+from hybridbroker import Capability, Gap, NotSent, OrderStatus, Product, Side
 from hybridbroker.domain.standing import Gtt, Leg, LegRole, LegStatus
 
 
@@ -33,7 +33,7 @@ def shows(days: Days, change: Callable[[Leg], Leg]) -> None:
 def silent(days: Days) -> Callable[[], None]:
     """Lose the order updates from here on, until the returned function is called."""
     publish = days.broker.publish
-    days.broker.publish = lambda _: None  # type: ignore[method-assign]
+    days.broker.publish = lambda orders: None  # type: ignore[method-assign]
 
     def again() -> None:
         days.broker.publish = publish  # type: ignore[method-assign]
@@ -217,8 +217,8 @@ async def test_what_waits_for_shares_already_sold_is_cancelled_as_soon_as_the_br
         def unread() -> list[Gtt]:
             raise NotSent("no line")
 
-        async def fails(_: str) -> Gtt:
-            raise NotSent("no line")
+        async def fails(gtt_id: str) -> Gtt:
+            raise NotSent(f"no line for {gtt_id}")
 
         days.broker.exchange.gtts, days.broker.cancel_gtt = unread, fails  # type: ignore[method-assign]
         await days.by_hand(Side.SELL, units, 1399)
@@ -229,6 +229,27 @@ async def test_what_waits_for_shares_already_sold_is_cancelled_as_soon_as_the_br
 
         assert days.gtts() == []
         assert bot.exits.held == {}
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "silently"])
+async def test_a_stop_of_the_day_is_placed_anew_on_the_next(days: Days, told: bool) -> None:
+    days.broker.capabilities &= ~(Capability.OCO_ORDERS | Capability.GTT_ORDERS)
+    async with days.running() as bot:
+        days.prices.tick(1400.0, meaning=BUY)
+        await until(lambda: any(each.leg for each in bot.exits.held.values()))
+        again = silent(days)
+        if told:
+            again()
+        days.night()
+        days.prices.begin(days.clock.now())
+        await settle()
+        again()
+        days.prices.tick(1400.0, meaning=BAR)
+        await settle()
+
+        (stop,) = [each for each in days.broker.exchange.orders() if each.side is Side.SELL]
+        assert stop.status is OrderStatus.TRIGGER_PENDING
+        assert days.sales == []
 
 
 # Restarts.

@@ -16,7 +16,7 @@ from hybridbroker.brokers.upstox.login import login
 from hybridbroker.clock import IST
 from hybridbroker.errors import AuthenticationError, ConfigurationError, TokenExpired, Unsupported
 from hybridbroker.plugins import LoginResult, LoginWay
-from hybridbroker.testing.emulators.upstox_login import UpstoxLogin
+from hybridbroker.testing.emulators.upstox.login import UpstoxLogin
 
 HALF_PAST_THREE = datetime(2026, 9, 16, 3, 30, tzinfo=IST)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def say(**facts: Any) -> None:
 async def main(path: Path) -> None:
     source: Any = None
     async with PaperBroker(
-        source, cash=10_000_000, clock=ManualClock(MONDAY), state=path, instruments=Listed()
+        source, cash=Decimal(10_000_000), clock=ManualClock(MONDAY), state=path, instruments=Listed()
     ) as broker:
         say(trades=[{"id": each.id} for each in broker.exchange.all_trades()])
         broker.feed(tick(100))

@@ -128,6 +128,7 @@ async def test_a_failure_nobody_waits_for_makes_no_noise() -> None:
     await asyncio.sleep(0.01)
 
     gc.collect()  # "exception was never retrieved" would fail this test
+    assert asking.cancelled()
 
 
 async def test_a_token_that_is_due_is_replaced_while_it_lives() -> None:

@@ -139,5 +139,7 @@ def test_live_trading_refuses(chosen: Any) -> None:
 def test_an_emulator_is_either() -> None:
     here = "http://127.0.0.1:8000/v2"
 
-    open_sandbox(sandbox_settings(base_url=here))
-    DhanBroker(settings(base_url=here), instruments=Table(), clock=ManualClock(NOON))
+    sandboxed = open_sandbox(sandbox_settings(base_url=here))
+    live = DhanBroker(settings(base_url=here), instruments=Table(), clock=ManualClock(NOON))
+
+    assert (sandboxed.name, live.name) == ("dhan-sandbox", "dhan")

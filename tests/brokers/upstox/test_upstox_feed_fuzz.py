@@ -180,4 +180,7 @@ def test_a_damaged_frame_is_survived(data: st.DataObject) -> None:
     decoder.feed(frame({RELIANCE: full(), CALL: full()}), RECEIVED_MS)
 
     read_everything(decoder.feed(damaged, RECEIVED_MS))
-    read_everything(decoder.feed(frame({RELIANCE: full(), CALL: full()}), RECEIVED_MS))
+    later = RECEIVED_MS + 60_000
+    again = decoder.feed(frame({RELIANCE: full(), CALL: full()}), later)
+    read_everything(again)
+    assert all(each.received_ms == later for each in again if isinstance(each, Tick))

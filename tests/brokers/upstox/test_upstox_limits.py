@@ -7,6 +7,7 @@ import pytest
 from hybridbroker.brokers.upstox.limits import FEED_LIMITS, LIMITS, Plan, check_subscription
 from hybridbroker.domain.market import FeedMode
 from hybridbroker.errors import SubscriptionLimit
+from hybridbroker.testing.clock import ManualClock
 from hybridbroker.transport.limits import RateLimiter
 
 
@@ -58,4 +59,8 @@ def test_every_mode_has_its_limits(plan: Plan) -> None:
 
 @pytest.mark.parametrize("family", ["read", "feed", "order"])
 async def test_the_rate_table_can_be_used_as_it_stands(family: str) -> None:
-    await RateLimiter(LIMITS).acquire(family)
+    clock = ManualClock()
+
+    await RateLimiter(LIMITS, clock=clock).acquire(family)
+
+    assert clock.monotonic() == 0

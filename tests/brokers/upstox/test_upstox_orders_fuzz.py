@@ -158,5 +158,6 @@ def test_an_answer_that_is_none_is_refused_in_our_words(body: bytes) -> None:
 
 
 def test_the_samples_are_good() -> None:
+    assert SAMPLES
     for kind, payload in SAMPLES.items():
         read(kind, json.loads(json.dumps(payload)))

@@ -22,7 +22,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_missing_token_names_the_variable_and_where_to_get_one() -> None:
     with pytest.raises(ConfigurationError, match=r"UPSTOX_ACCESS_TOKEN.*account\.upstox\.com"):
-        read_settings()
+        assert read_settings().base_url == "https://api.upstox.com"
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
