@@ -25,7 +25,7 @@ class SwingBot(hb.Strategy):
     ) -> None:
         self.names, self.risk, self.day_loss, self.product = names, risk, day_loss, hb.Product(product)
         self.averages, self.signals = dict[str, list[float]](), 0
-        self.entries = dict[str, tuple[hb.Order, Decimal, Decimal]]()  # open purchases, with their stop and target
+        self.entries = dict[str, tuple[hb.Order, dict[str, Decimal]]]()  # open purchases, with their stop and target
 
     async def on_start(self, session: hb.TradingSession) -> None:
         self.session, self.broker, since = session, session.broker, session.clock.now() - timedelta(days=5)
@@ -35,7 +35,11 @@ class SwingBot(hb.Strategy):
             for candle in await session.data.candles(share, self.interval, start=since):
                 self.learn(candle)
         await self.on_stop()  # a restart: entries of a former run go, what is held keeps its protection
-        self.bare = await self.exits.take_up(self.instruments)  # bought today, unprotected: add nothing
+        bought = await self.exits.take_up(self.instruments)  # today, unprotected; no order: by a person
+        for share, order in bought.items():
+            if order and (price := order.average_price):
+                await self.exits.protect(order, **self.plan(share, price, price))
+        self.bare = [share for share in bought if share.id not in self.exits.held]  # add nothing
         if self.bare:
             await session.notifier.notify(f"not entering: {', '.join(map(str, self.bare))} held from a former run")
 
@@ -61,17 +65,22 @@ class SwingBot(hb.Strategy):
         elif signal and self.free and candle.start.time() < self.square_off:
             await self.enter(candle)
 
+    def plan(self, share: hb.Instrument, price: Decimal, low: Decimal) -> dict[str, Decimal]:
+        """Return the stop and the target of a purchase at ``price``."""
+        stop = share.price(min(low, price * Decimal("0.997"))) - share.tick_size
+        return {"stop": stop, "target": share.price(price + self.reward * (price - stop))}
+
     async def enter(self, candle: hb.Candle) -> None:
         """Buy so many that a fall from the price to the stop loses ``risk`` rupees, as far as the funds go."""
         share, price, self.signals = candle.instrument, candle.instrument.price(candle.close), self.signals + 1
-        stop = share.price(min(candle.low, candle.close * 0.997)) - share.tick_size
+        plan = self.plan(share, price, share.price(candle.low))
         funds = await self.ask(self.broker.funds())
         affordable = funds.available * Decimal("0.95") / price if funds else 0
-        quantity = int(min(self.risk / (price - stop), affordable)) // share.lot_size * share.lot_size
+        quantity = int(min(self.risk / (price - plan["stop"]), affordable)) // share.lot_size * share.lot_size
         if quantity > 0:
             buy = hb.LimitOrder(share, hb.Side.BUY, quantity=quantity, price=price, product=self.product)
             if order := await self.ask(self.broker.place_order(buy)):
-                self.entries[share.id] = order, stop, share.price(price + self.reward * (price - stop))
+                self.entries[share.id] = order, plan
                 await self.on_order(order)  # it may have filled at once
 
     async def on_tick(self, tick: hb.Tick) -> None:
@@ -81,14 +90,14 @@ class SwingBot(hb.Strategy):
         await self.exits.on_tick(tick)
 
     async def on_order(self, order: hb.Order) -> None:
-        entry, stop, target = self.entries.get(order.instrument.id, (None, Decimal(), Decimal()))
+        entry, plan = self.entries.get(order.instrument.id, (None, {}))
         if entry and order.id == entry.id:
             if order.status is hb.OrderStatus.PARTIALLY_FILLED:
                 await self.cancel(order)  # protect what is bought rather than wait for the rest
             elif order.is_final:
                 del self.entries[order.instrument.id]
                 if order.filled_quantity:
-                    await self.exits.protect(order, stop=stop, target=target)
+                    await self.exits.protect(order, **plan)
         else:
             await self.exits.on_order(order)
 

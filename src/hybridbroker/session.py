@@ -82,6 +82,7 @@ async def connect(
     calendar: TradingCalendar | None = None,
     cash: Decimal = Decimal(100_000),
     charges: ChargeSchedule | None = None,
+    paper_state: Path | str | None = None,
     clock: Clock | None = None,
     notifier: Notifier | None = None,
 ) -> AsyncIterator[Session]:
@@ -109,13 +110,18 @@ async def connect(
         cash: Rupees the paper broker starts with.
         charges: What the paper broker bills, such as ``find_broker("dhan").charges()``; without it
             what the state and the exchanges take, and no brokerage.
+        paper_state: File in which the paper account lives on from run to run (see `PaperBroker`);
+            without it the account ends with the session. Its journal is ``journal``'s matter.
         clock: What time it is; the system's, unless given.
         notifier: Where alerts go; the log, unless given.
 
     Raises:
         ConfigurationError: An unknown broker (in ``settings`` too), or one that lacks the ability
-            asked of it; a journal that another process writes, or that cannot be written.
+            asked of it; a journal or a paper account that another process has, or that cannot be
+            read or written.
     """
+    if paper_state is not None and broker != PAPER:
+        raise ConfigurationError("paper_state= is the file of a paper account, and orders go elsewhere; leave it out")
     clock = clock or SystemClock()
     given = settings or {}
     for name in given:
@@ -137,7 +143,9 @@ async def connect(
             source = await stack.enter_async_context(_open_data(find_broker(source), context(source)))
         taker, account = broker, None
         if isinstance(taker, str) and taker == PAPER:
-            paper = await stack.enter_async_context(_paper(source, cash=cash, charges=charges, clock=clock))
+            paper = await stack.enter_async_context(
+                _paper(source, cash=cash, charges=charges, clock=clock, state=paper_state, instruments=registry)
+            )
             source, taker = paper.watch(source), paper
         elif isinstance(taker, str):
             plugin = find_broker(taker)
@@ -194,11 +202,26 @@ async def open_registry(
     return InstrumentRegistry.open(Path(instruments))
 
 
-def _paper(source: MarketData, *, cash: Decimal, charges: ChargeSchedule | None, clock: Clock) -> PaperBroker:
+def _paper(
+    source: MarketData,
+    *,
+    cash: Decimal,
+    charges: ChargeSchedule | None,
+    clock: Clock,
+    state: Path | str | None,
+    instruments: InstrumentRegistry,
+) -> PaperBroker:
     from hybridbroker.simulation.paper import PaperBroker
     from hybridbroker.simulation.statutory import STATUTORY_ONLY
 
-    return PaperBroker(source, cash=cash, charges=STATUTORY_ONLY if charges is None else charges, clock=clock)
+    return PaperBroker(
+        source,
+        cash=cash,
+        charges=STATUTORY_ONLY if charges is None else charges,
+        clock=clock,
+        state=None if state is None else Path(state),
+        instruments=instruments,
+    )
 
 
 def _open_data(plugin: BrokerPlugin, context: OpenContext) -> MarketData:

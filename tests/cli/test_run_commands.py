@@ -211,14 +211,6 @@ async def test_a_bot_that_fails_is_told_of_and_its_position_is_kept_or_closed(
     assert journal_states(desk.directory / "orders.db") == ["final"] * len(sides)
 
 
-async def test_a_limit_of_the_user_stops_a_bot(desk: Desk) -> None:
-    done = await desk.run("run", desk.bot(BUYS, "Buys"), *LIVE, "--max-order-value", "100")
-
-    assert done.returncode == 1
-    assert "RiskRefused" in done.summary["failure"]
-    assert desk.dhan.exchange.orders() == []
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to handle")
 @pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGINT])
 async def test_a_wish_to_stop_ends_a_run_in_order(desk: Desk, wish: signal.Signals) -> None:

@@ -22,9 +22,9 @@ from hybridbroker.brokers.upstox.settings import UpstoxSettings
 from hybridbroker.clock import IST, Clock
 from hybridbroker.plugins import LoginRequest, LoginWay
 from hybridbroker.testing.clock import ManualClock
-from hybridbroker.testing.emulators.dhan_login import DhanLogin
+from hybridbroker.testing.emulators.dhan.login import DhanLogin
 from hybridbroker.testing.emulators.server import LoopbackServer
-from hybridbroker.testing.emulators.upstox_login import UpstoxLogin
+from hybridbroker.testing.emulators.upstox.login import UpstoxLogin
 from hybridbroker.transport.vault import Vault
 
 T = TypeVar("T")

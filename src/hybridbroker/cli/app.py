@@ -19,6 +19,7 @@ from hybridbroker.cli import (
     order,
     orders,
     record,
+    run,
     watch,
 )
 
@@ -37,6 +38,8 @@ app.command()(watch.watch)
 app.command()(candles.candles)
 app.command()(record.record)
 app.command()(backtest.backtest)
+app.command()(run.paper)
+app.command()(run.run)
 app.command()(order.order)
 app.command()(orders.orders)
 app.command()(account.positions)

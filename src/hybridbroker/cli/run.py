@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, closing, suppress
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -61,6 +62,9 @@ def run(
     data: str = _DATA,
     instrument: list[str] = _INSTRUMENT,
     instruments: Path | None = _INSTRUMENTS,
+    allow_old_instruments: bool = typer.Option(
+        False, help="Let entries pass on a registry that is not of this trading day."
+    ),
     param: list[str] = _PARAM,
     forever: bool = _FOREVER,
     max_order_value: str | None = _ORDER_VALUE,
@@ -86,7 +90,13 @@ def run(
         raise ConfigurationError(
             f"{plugin.title} trades real money: add --live if you mean it, or try the bot with 'hybridbroker paper'"
         )
-    options = {"data": data, "broker": broker, "journal": journal, "state": state}
+    options = {
+        "data": data,
+        "broker": broker,
+        "allow_old_instruments": allow_old_instruments,
+        "journal": journal,
+        "state": state,
+    }
     limits = _limits(max_order_value, max_daily_loss, max_positions)
     task = _Task(strategy, tuple(instrument), tuple(param), until_close=not forever, on_failure=on_failure)
     _finish(asyncio.run(_drive(task, options, instruments=instruments, limits=limits)), as_json=as_json)
@@ -106,16 +116,29 @@ def paper(
     max_daily_loss: str | None = _DAILY_LOSS,
     max_positions: int | None = _POSITIONS,
     on_failure: Remains = _ON_FAILURE,
+    state: Path | None = typer.Option(
+        None, help="File in which the account lives on from run to run; default: it ends with the run."
+    ),
     journal: Path | None = typer.Option(None, help="Keep the order journal in this file; default: in memory."),
     as_json: bool = _JSON,
 ) -> None:
     """Run a bot on live prices with simulated money.
 
+    With --state FILE the account goes on where the run before left it: shares, orders, GTT orders
+    and money; --cash counts for a new file only. One process at a time has it.
+
     Example: hybridbroker paper examples/swing_bot.py:SwingBot --instrument NSE:RELIANCE --param risk=300
     """
     from hybridbroker.domain.orders import rupees
 
-    options = {"data": data, "broker": "paper", "journal": journal, "cash": rupees(cash), "charges": _charges(charges)}
+    options = {
+        "data": data,
+        "broker": "paper",
+        "journal": journal,
+        "paper_state": state,
+        "cash": rupees(cash),
+        "charges": _charges(charges),
+    }
     limits = _limits(max_order_value, max_daily_loss, max_positions)
     task = _Task(strategy, tuple(instrument), tuple(param), until_close=not forever, on_failure=on_failure)
     _finish(asyncio.run(_drive(task, options, instruments=instruments, limits=limits)), as_json=as_json)
@@ -134,6 +157,8 @@ class _Task:
 class _Summary:
     orders: Sequence[dict[str, Any]]
     held: Sequence[str]
+    available: str | None
+    """Rupees."""
     unresolved: Sequence[str]
     failure: str | None
     problems: Sequence[str]
@@ -146,18 +171,22 @@ async def _drive(
     from hybridbroker.session import connect, open_registry
     from hybridbroker.strategy import run as drive
 
-    registry = await open_registry(instruments)
-    wanted = tuple(registry[each] for each in task.instruments)
-    bot = StrategyMaker(name=task.strategy, instruments=wanted)(parameters(task.parameters))
     failure: str | None = None
     problems: Sequence[str] = ()
-    async with connect(**options, instruments=registry, limits=limits, notifier=_notifier()) as session:
+    async with AsyncExitStack() as stack:
+        registry = stack.enter_context(closing(await open_registry(instruments)))
+        wanted = tuple(registry[each] for each in task.instruments)
+        bot = StrategyMaker(name=task.strategy, instruments=wanted)(parameters(task.parameters))
+        session = await stack.enter_async_context(
+            connect(**options, instruments=registry, limits=limits, notifier=_notifier())
+        )
         _stop_on_sigterm()
         try:
             await drive(bot, session, until_close=task.until_close)
         except asyncio.CancelledError:
             _released()
-        except Exception as exc:  # noqa: BLE001 - a bot may raise anything, and what it leaves must be told all the same
+        except Exception as exc:
+            # A bot may raise anything, and what it leaves must be told all the same.
             failure = f"{type(exc).__name__}: {exc}"
             logger.warning("the bot failed", exc_info=exc)
             await session.notifier.notify(f"the bot failed: {failure}")
@@ -185,15 +214,19 @@ async def _summary(session: Session, failure: str | None, problems: Sequence[str
     from hybridbroker.execution.flatten import is_exposure
     from hybridbroker.execution.records import describe_order
 
+    available = None
     try:
         orders = [json.loads(describe_order(each)) for each in await session.broker.orders()]
         held = [
             f"{each.instrument.id} {each.quantity:+d}" for each in await session.broker.positions() if is_exposure(each)
         ]
+        available = str((await session.broker.funds()).available)
     except HybridBrokerError as exc:
         orders, held, problems = [], [], [*problems, f"the account could not be read at the end: {exc}"]
     unresolved = [each.client_order_id for each in session.broker.unresolved()]
-    return _Summary(orders=orders, held=held, unresolved=unresolved, failure=failure, problems=problems)
+    return _Summary(
+        orders=orders, held=held, available=available, unresolved=unresolved, failure=failure, problems=problems
+    )
 
 
 def _finish(summary: _Summary, *, as_json: bool) -> None:
@@ -223,6 +256,8 @@ def _print(summary: _Summary) -> None:
         )
     console.print(table if summary.orders else "no orders today")
     console.print(f"held: {', '.join(summary.held) or 'nothing of today'}")
+    if summary.available is not None:
+        console.print(f"available: {Decimal(summary.available):,.2f} rupees")
     for name in summary.unresolved:
         console.print(f"[yellow]order {name} may be live; 'hybridbroker orders --journal --order {name}' tells more[/]")
     for problem in summary.problems:

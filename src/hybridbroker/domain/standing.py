@@ -219,6 +219,11 @@ class Leg:
         """Say whether it can still trade, as far as the broker told; `LegStatus.UNKNOWN` says no."""
         return self.status in {LegStatus.INACTIVE, LegStatus.ARMED, LegStatus.SENT}
 
+    @property
+    def may_trade(self) -> bool:
+        """Say whether it can still trade for all that is known; `LegStatus.UNKNOWN` says yes."""
+        return self.is_live or self.status is LegStatus.UNKNOWN
+
 
 @attrs.frozen(kw_only=True)
 class _Standing:
@@ -239,6 +244,11 @@ class _Standing:
         """Say whether any leg can still trade."""
         return any(each.is_live for each in self.legs)
 
+    @property
+    def may_trade(self) -> bool:
+        """Say whether any leg can still trade for all that is known."""
+        return any(each.may_trade for each in self.legs)
+
     def leg(self, role: LegRole) -> Leg | None:
         """Return the leg of this role, or None where there is none."""
         return next((each for each in self.legs if each.role is role), None)
@@ -252,6 +262,13 @@ class Gtt(_Standing):
     def is_oco(self) -> bool:
         """Say whether one leg cancels the other."""
         return self.leg(LegRole.STOP) is not None
+
+    @property
+    def unfilled(self) -> int:
+        """Return the units it has not traded, as far as the broker tells."""
+        if any(each.status is LegStatus.FILLED for each in self.legs):
+            return 0
+        return max(0, self.quantity - sum(each.filled_quantity or 0 for each in self.legs))
 
 
 @attrs.frozen(kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from string import ascii_lowercase, digits
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from hybridbroker.errors import HybridBrokerError, InvalidOrder, OrderNotFound, 
 from hybridbroker.execution.facts import FactFinder
 from hybridbroker.execution.guard import (
     Facts,
+    Limit,
     Refusal,
     RiskLimits,
     Terms,
@@ -37,13 +39,14 @@ from hybridbroker.execution.guard import (
     order_value,
 )
 from hybridbroker.execution.journalled import JournalledBroker
-from hybridbroker.execution.standing import Standing
+from hybridbroker.execution.standing_terms import Standing
 from hybridbroker.protocols import Broker, Capability
 
 __all__ = ["GuardedAbilities"]
 
 logger = logging.getLogger(__name__)
 
+_ROLES: Final = {"trigger": LegRole.ENTRY, "target": LegRole.TARGET, "stop": LegRole.STOP}
 _SLICES: Final = digits + ascii_lowercase
 """One more character of a client order id each."""
 
@@ -73,15 +76,18 @@ class GuardedAbilities:
         flag = Capability.OCO_ORDERS if isinstance(request, OcoOrder) else Capability.GTT_ORDERS
         bare = self._able(flag, type(request).__name__)
         request = request.named(self._clock.now())
-        shown = await self._broker.desk.gtts()
+        await self._broker.desk.gtts()
         triggers = [request.target, request.stop] if isinstance(request, OcoOrder) else [request.trigger]
-        is_exit = await self._check_triggers(request, triggers, besides=shown)
+        is_exit = await self._check_triggers(request, triggers)
+        if not is_exit:
+            self._check_twin(request)
         return await self._broker.desk.place(
             "gtt",
             request,
             lambda: bare.place_gtt(request),
+            value=None if is_exit else max(request.quantity * (each.price or each.trigger_price) for each in triggers),
             urgent=is_exit,
-            before={each.id for each in shown},
+            last_look=None if is_exit else self._last_look,
         )
 
     async def modify_gtt(
@@ -100,6 +106,7 @@ class GuardedAbilities:
         given = {"trigger": trigger, "target": target, "stop": stop}
         changed = {name: each for name, each in given.items() if each is not None}
         more = quantity is not None and quantity > standing.quantity
+        is_exit = True
         if more or changed:
             triggers = [*changed.values()] or [
                 Trigger(each.trigger_price, price=each.price) for each in standing.legs if each.trigger_price
@@ -111,22 +118,25 @@ class GuardedAbilities:
                 product=standing.product,
                 trigger=triggers[0],
             )
-            await self._check_triggers(wanted, triggers, besides=[each for each in shown if each.id != gtt_id])
+            is_exit = await self._check_triggers(wanted, triggers, changes=gtt_id)
 
         def done(after: Gtt) -> bool:
-            legs = {"trigger": LegRole.ENTRY, "target": LegRole.TARGET, "stop": LegRole.STOP}
-            prices = {name: after.leg(legs[name]) for name in changed}
+            legs = {name: after.leg(_ROLES[name]) for name in changed}
             return (quantity is None or after.quantity == quantity) and all(
-                leg is not None and leg.trigger_price == changed[name].trigger_price for name, leg in prices.items()
+                leg is not None
+                and leg.trigger_price == changed[name].trigger_price
+                and leg.price in {None, changed[name].price}
+                for name, leg in legs.items()
             )
 
         return await self._broker.desk.change(
             "modify",
             "gtt",
             gtt_id,
-            {"quantity": quantity, **{name: str(each.trigger_price) for name, each in changed.items()}},
+            {"quantity": quantity, **{name: [each.trigger_price, each.price] for name, each in changed.items()}},
             lambda: bare.modify_gtt(gtt_id, quantity=quantity, trigger=trigger, target=target, stop=stop),
             done=done,
+            last_look=None if is_exit else self._last_look,
         )
 
     async def cancel_gtt(self, gtt_id: str) -> Gtt:
@@ -158,7 +168,14 @@ class GuardedAbilities:
         refusal = entry_refusal(entry, self.limits, self._facts.of(entry, price))
         if refusal is not None:
             self._refuse(refusal, entry)
-        return await self._broker.desk.place("bracket", request, lambda: bare.place_bracket(request))
+        self._check_twin(request)
+        return await self._broker.desk.place(
+            "bracket",
+            request,
+            lambda: bare.place_bracket(request),
+            value=order_value(entry, price) or Decimal(0),
+            last_look=self._last_look,
+        )
 
     async def modify_bracket(
         self,
@@ -172,6 +189,7 @@ class GuardedAbilities:
     ) -> Bracket:
         """Check a larger or dearer entry, then change what was asked, once; exits may be moved at any time."""
         bare = self._able(Capability.BRACKET_ORDERS, "bracket orders")
+        is_entry = False
         if quantity is not None or price is not None:
             standing = _one(await self._broker.desk.brackets(), bracket_id, "bracket")
             entry = standing.leg(LegRole.ENTRY)
@@ -181,7 +199,8 @@ class GuardedAbilities:
             market = await self._facts.prepare(wanted)
             facts = attrs.evolve(self._facts.of(wanted, market), twin=None, placed_within_minute=0)
             refusal = entry_refusal(wanted, self.limits, facts)
-            if refusal is not None and (price is not None or units > standing.quantity):
+            is_entry = price is not None or units > standing.quantity
+            if refusal is not None and is_entry:
                 self._refuse(refusal, wanted)
         terms: dict[str, Decimal | int | None] = {
             "quantity": quantity,
@@ -209,6 +228,7 @@ class GuardedAbilities:
                 trail=trail,
             ),
             done=done,
+            last_look=self._last_look if is_entry else None,
         )
 
     async def cancel_bracket(self, bracket_id: str, *, leg: LegRole = LegRole.ENTRY) -> Bracket:
@@ -217,7 +237,7 @@ class GuardedAbilities:
 
         def done(after: Bracket) -> bool:
             one = after.leg(leg)
-            return one is None or not one.is_live
+            return one is None or not one.may_trade
 
         return await self._broker.desk.change(
             "cancel",
@@ -270,6 +290,8 @@ class GuardedAbilities:
         for mark, part in zip(_SLICES, parts, strict=False):
             one = attrs.evolve(part, client_order_id=f"{name}-{mark}")
             try:
+                if taken and not is_exit:
+                    self._last_look()
                 order = await self._broker.place(
                     one,
                     value=order_value(one, price),
@@ -325,16 +347,14 @@ class GuardedAbilities:
         return self._bare
 
     async def _check_triggers(
-        self, request: GttOrder | OcoOrder, triggers: Sequence[Trigger], *, besides: Iterable[Gtt]
+        self, request: GttOrder | OcoOrder, triggers: Sequence[Trigger], *, changes: str | None = None
     ) -> bool:
-        """Refuse what the limits do not allow; say whether it is an exit."""
+        """Refuse what the limits do not allow; say whether it is an exit. ``changes`` is the one that becomes it.
+
+        After the last reading nothing else runs, so that two placed at once cannot both claim the same shares.
+        """
         likes = [_at_trigger(request, each) for each in triggers]
-        claimed = sum(
-            each.quantity
-            for each in besides
-            if each.is_live
-            and (each.instrument, each.side, each.product) == (request.instrument, request.side, request.product)
-        )
+        claimed = partial(self._broker.desk.claimed, request, besides=changes)
         is_exit = await self._facts.is_exit(likes[0], also_claimed=claimed)
         for like, trigger in zip(likes, triggers, strict=True):
             if is_exit:
@@ -346,6 +366,14 @@ class GuardedAbilities:
                 self._refuse(refusal, like)
         return is_exit
 
+    def _check_twin(self, request: GttOrder | OcoOrder | BracketOrder) -> None:
+        window = self.limits.duplicate_window
+        twin = None if window is None else self._broker.desk.twin(request, within=window)
+        if twin is not None:
+            why = f"the same standing order was placed within {window} s as {twin}"
+            entry = _entry(request.instrument, request.side, request.quantity, None, request.product)
+            self._refuse(Refusal(Limit.DUPLICATE, why), entry)
+
     async def _cancel_standing(self, spare: Callable[[Standing], bool]) -> list[str]:
         """Cancel the live standing orders but those to ``spare``; return what could not be cancelled, in words."""
         problems: list[str] = []
@@ -356,10 +384,10 @@ class GuardedAbilities:
         except HybridBrokerError as exc:
             return [f"the standing orders could not be read, so they were left alone: {exc}"]
         for gtt in gtts:
-            if gtt.is_live and not spare(gtt):
+            if gtt.may_trade and not spare(gtt):
                 problems += await _tried(self.cancel_gtt(gtt.id), f"GTT order {gtt.id}")
         for bracket in brackets:
-            if bracket.is_live and not spare(bracket):
+            if bracket.may_trade and not spare(bracket):
                 problems += await _tried(self.cancel_bracket(bracket.id), f"bracket order {bracket.id}")
         return problems
 
@@ -404,7 +432,7 @@ def _one(shown: Sequence[Any], standing_id: str, noun: str) -> Any:
 
 
 def _is_over(standing: Standing) -> bool:
-    return not standing.is_live
+    return not standing.may_trade
 
 
 def _shows(after: Bracket, name: str, value: Decimal | int) -> bool:

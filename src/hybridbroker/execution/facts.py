@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -82,11 +82,13 @@ class FactFinder:
         reasons = self._broker.stops.reasons
         return reasons if thrown is None else {**reasons, "kill-switch": f"the kill switch is thrown: {thrown}"}
 
-    async def is_exit(self, request: Terms, *, besides: str | None = None, also_claimed: int = 0) -> bool:
+    async def is_exit(
+        self, request: Terms, *, besides: str | None = None, also_claimed: Callable[[], int] | None = None
+    ) -> bool:
         """Say whether the order can only reduce what is held, by positions read for the purpose.
 
         ``besides`` names an order that does not count, since this one takes its place;
-        ``also_claimed`` are units that other standing orders may close.
+        ``also_claimed`` tells the units that other standing orders may close, once all is read.
         """
         before = {each.client_order_id: each.filled_quantity for each in self._broker.ledger.of(request.instrument.id)}
         try:
@@ -96,8 +98,8 @@ class FactFinder:
         except HybridBrokerError as exc:
             logger.warning("whether an order is an exit could not be read: %s", exc)
             return False
-        room = self._exitable(request, positions, holdings, before=before, besides=besides) - also_claimed
-        return room >= request.quantity
+        room = self._exitable(request, positions, holdings, before=before, besides=besides)
+        return room - (also_claimed() if also_claimed is not None else 0) >= request.quantity
 
     def looks_like_exit(self, request: Terms) -> bool:
         """Say whether it is an exit by the positions last read: good enough for its place in the queue."""

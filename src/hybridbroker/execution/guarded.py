@@ -51,7 +51,7 @@ from hybridbroker.execution.killswitch import KillSwitch
 from hybridbroker.execution.metrics import MetricsSnapshot, Stage
 from hybridbroker.execution.prices import LastPrices
 from hybridbroker.execution.records import Entry
-from hybridbroker.execution.standing import Standing
+from hybridbroker.execution.standing_terms import Standing
 from hybridbroker.protocols import Broker, Capability, QuoteSource
 
 __all__ = ["GuardedBroker"]
@@ -367,7 +367,7 @@ def _closes(standing: Standing, held: Mapping[tuple[str, Product], int]) -> bool
     """Say whether a standing order can only reduce what is held; a bracket does once its entry is over."""
     if isinstance(standing, Bracket):
         entry = standing.leg(LegRole.ENTRY)
-        return entry is not None and not entry.is_live
+        return entry is not None and not entry.may_trade
     if standing.side is Side.SELL and standing.product is Product.DELIVERY:
         return True
     return held.get((standing.instrument.id, standing.product), 0) * standing.side.sign < 0

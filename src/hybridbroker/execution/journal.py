@@ -84,13 +84,14 @@ class Event:
 
 @attrs.frozen
 class Change:
-    """A modification or cancellation whose outcome is not known yet."""
+    """A modification, a cancellation or a standing order, as it was meant, and what came of it."""
 
     id: int
     order_id: str
     kind: str
     wanted: str
     at: datetime
+    state: str
 
 
 class OrderJournal:
@@ -189,13 +190,19 @@ class OrderJournal:
             run.execute(_EVENT, (_text(self._clock.now()), order_id, f"{kind}-{state}", scrubbed(detail)))
 
     def open_changes(self) -> Sequence[Change]:
-        """Return the modifications and cancellations whose outcome is not known, oldest first."""
-        query = "SELECT id, order_id, kind, wanted, at FROM changes WHERE state IN ('sent', 'unknown') ORDER BY id"
+        """Return the modifications, cancellations and standing orders whose outcome is not known, oldest first."""
+        return self._changes("state IN ('sent', 'unknown')")
+
+    def changes(self, *, since: datetime) -> Sequence[Change]:
+        """Return those meant since an instant, however they ended, oldest first."""
+        return self._changes("at >= ?", _text(since))
+
+    def _changes(self, condition: str, *values: str) -> Sequence[Change]:
+        query = f"SELECT id, order_id, kind, wanted, at, state FROM changes WHERE {condition} ORDER BY id"  # noqa: S608
         with self._explained("reading"):
-            rows = self._db.execute(query)
             return [
-                Change(number, order, kind, wanted, datetime.fromisoformat(at))
-                for number, order, kind, wanted, at in rows
+                Change(number, order, kind, wanted, datetime.fromisoformat(at), state)
+                for number, order, kind, wanted, at, state in self._db.execute(query, values)
             ]
 
     def has_changes(self, kind: str) -> bool:

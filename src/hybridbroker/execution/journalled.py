@@ -85,9 +85,16 @@ class JournalledBroker:
             patience=patience,
         )
         self.desk = StandingDesk(
-            broker, journal=journal, rate=self._rate, clock=clock, patience=patience, stops=self.stops
+            broker,
+            journal=journal,
+            ledger=self.ledger,
+            rate=self._rate,
+            clock=clock,
+            patience=patience,
+            stops=self.stops,
+            watch=self.keeper.watch_standing,
         )
-        self.keeper.claims = self.desk.claims
+        self.keeper.desk = self.desk
         self._search = Search(broker, ledger=self.ledger, clock=clock, patience=patience, took=self.keeper.took)
         self._stack = AsyncExitStack()
 

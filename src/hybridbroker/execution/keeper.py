@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from enum import Enum, auto
@@ -21,7 +21,7 @@ from hybridbroker.execution.journal import OrderJournal
 from hybridbroker.execution.ledger import Ledger
 from hybridbroker.execution.reconcile import CATCH_UP, Look, Mismatch, Patience, compare_positions, is_over
 from hybridbroker.execution.records import Entry, OrderState
-from hybridbroker.execution.standing import is_standing
+from hybridbroker.execution.standing import StandingDesk, is_standing
 from hybridbroker.execution.stops import Stops
 from hybridbroker.execution.updates import UpdateHub
 from hybridbroker.protocols import Broker, Capability
@@ -46,6 +46,7 @@ class _Job(Enum):
     BOOK = auto()
     FILLS = auto()
     POSITIONS = auto()
+    STANDING = auto()
     TIDY = auto()
 
 
@@ -69,8 +70,8 @@ class Keeper:
         self.updates_live = False
         self.polls_positions = False
         """Whether somebody needs fresh positions all the time (a daily loss limit)."""
-        self.claims: Callable[[Order], bool] = lambda _: False
-        """Says whether an order that this process did not place came from a standing order of the account."""
+        self.desk: StandingDesk | None = None
+        """Knows which orders came from standing ones of the account, and which of those are still looked for."""
         self._broker = broker
         self._journal = journal
         self._ledger = ledger
@@ -96,6 +97,11 @@ class Keeper:
             ]
             for task in self._tasks:
                 task.add_done_callback(self._broke)
+
+    def watch_standing(self) -> None:
+        """Begin to watch, and look later for standing orders whose answer may be lost."""
+        self._want(_Job.STANDING, after=self._patience.settle / self._patience.reads)
+        self.start()
 
     async def close(self) -> None:
         """Stop watching; orders that are still unresolved are resolved at the next start."""
@@ -307,7 +313,7 @@ class Keeper:
 
     def _adopt(self, order: Order) -> None:
         """Take an order that a standing one became for ours, so that what it fills is accounted for."""
-        if not self._ledger.knows(order) and self.claims(order):
+        if self.desk is not None and not self._ledger.knows(order) and self.desk.claims(order):
             self._ledger.adopt(order)
 
     def _want(self, job: _Job, *, after: float) -> None:
@@ -353,6 +359,9 @@ class Keeper:
                 await self._read_fills()
             case _Job.POSITIONS:
                 await self._poll_positions()
+            case _Job.STANDING:
+                if self.desk is not None:
+                    await self.desk.settle()
             case _Job.TIDY:
                 self._journal.checkpoint()
 
@@ -364,6 +373,8 @@ class Keeper:
             self._pause = min(self._pause * 2, _SLOWER * self._patience.watch)
         elif self._ledger.absent() or (polling and self._ledger.live()):
             self._want(_Job.BOOK, after=self._patience.poll)
+        if self.desk is not None and self.desk.is_unsettled:
+            self.watch_standing()
         if self.polls_positions or polling:
             self._want(_Job.POSITIONS, after=self._patience.poll)
 

@@ -71,6 +71,7 @@ class Ledger:
         self._names: dict[str, str] = {}
         self._latest: dict[str, Order] = {}
         self._published: dict[str, str] = {}
+        self._strangers: dict[str, str] = {}
         self._looks: dict[str, list[Look]] = {}
         self._in_flight: set[str] = set()
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
@@ -200,12 +201,32 @@ class Ledger:
         self._metrics.count("placed")
         return entry
 
+    def charge(self, value: Decimal, *, at: datetime | None = None) -> Callable[[], None]:
+        """Count a standing entry against today's limits; call what is returned once it is known not to be placed."""
+        made = at or self._clock.now()
+        day = f"{made.astimezone(IST):%Y-%m-%d}"
+        self._placed.append(made)
+        self._spent[day] = self._spent.get(day, Decimal(0)) + value
+
+        def undo() -> None:
+            self._spent[day] -= value
+
+        return undo
+
     def adopt(self, order: Order) -> None:
-        """Take in an order that became of a standing one: it was asked for then, and counts for nothing today."""
+        """Take in an order that became of a standing one: it was asked for then, and counts for nothing today.
+
+        It belongs to the day on which the broker made it; one taken in on an earlier day is only remembered.
+        """
         now = self._clock.now()
         entry = Entry.adopted(order, at=now)
+        known = self._journal.entry(entry.client_order_id)
+        if known is not None:
+            self._put(known)
+            return
         self._journal.begin(entry, describe_order(order))
         self._put(entry)
+        self._published[entry.client_order_id] = self._strangers.pop(order.id, "")
         self._metrics.count("adopted")
         tell("order-of-standing-order", client_order_id=entry.client_order_id, order_id=order.id)
 
@@ -278,6 +299,8 @@ class Ledger:
         """
         entry = self._entries.get(order.client_order_id or "") or self.by_order_id(order.id)
         if entry is None:
+            if read_from is None:
+                self._strangers[order.id] = signature(order)
             return read_from is None
         settled = read_from is not None and read_from - entry.changed_at >= CATCH_UP
         if not is_news(entry, order, settled=settled):

@@ -109,7 +109,7 @@ class Entry:
             trigger_price=order.trigger_price,
             state=OrderState.ACCEPTED,
             order_id=order.id,
-            created_at=at,
+            created_at=order.placed_at or at,
             changed_at=at,
         )
 

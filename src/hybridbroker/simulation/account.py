@@ -248,7 +248,11 @@ class Account:
         return line.bought if quantity > 0 else line.sold
 
     def _line(self, instrument: Instrument, product: Product) -> _Line:
-        return self._lines.setdefault((instrument.id, product), _Line(instrument, product))
+        key = (instrument.id, product)
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = _Line(instrument, product)
+        return line
 
     def _share(self, instrument: Instrument) -> _Shares:
         return self._shares.setdefault(_isin(instrument), _Shares(instrument))

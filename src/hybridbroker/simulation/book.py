@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import datetime
 from decimal import Decimal
 
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.orders import Order, Trade
 from hybridbroker.errors import OrderNotFound, OrderRejected
 from hybridbroker.simulation.charges import Charges, ChargeSchedule
-from hybridbroker.simulation.working import Working, with_changes
+from hybridbroker.simulation.working import Working
 
 __all__ = ["OrderLog", "TradeLog"]
 
@@ -50,21 +49,21 @@ class OrderLog:
             self._working[order.id] = working
             self._resting[order.instrument.id].append(working)
 
-    def store(self, working: Working, now: datetime) -> Order:
+    def store(self, working: Working) -> Order:
         """Remember how an order stands now, and take it from the open ones when it is final."""
-        working.order = with_changes(working.order, updated_at=now)
-        self._orders[working.order.id] = working.order
-        if working.order.is_final and self._working.pop(working.order.id, None) is not None:
-            self._resting[working.order.instrument.id].remove(working)
-        return working.order
+        order = working.order
+        self._orders[order.id] = order
+        if order.is_final and self._working.pop(order.id, None) is not None:
+            self._resting[order.instrument.id].remove(working)
+        return order
 
-    def replace(self, old: Working, new: Working, now: datetime) -> None:
+    def replace(self, old: Working, new: Working) -> None:
         """Put changed terms in the place of the old ones, behind the other orders."""
         self._working[new.order.id] = new
         resting = self._resting[new.order.instrument.id]
         resting.remove(old)
         resting.append(new)
-        self.store(new, now)
+        self.store(new)
 
     def open(self) -> list[Working]:
         """Return the open orders, oldest first."""
@@ -132,7 +131,9 @@ class TradeLog:
 
     def charged_at_most(self) -> Decimal:
         """Return rupees that `charges` cannot exceed, without adding up the day's note."""
-        if self._note is not None or self._schedule is None:
+        if self._schedule is None:
+            return self._billed.total
+        if self._note is not None:
             return self.charges().total
         orders = len(self._trades) - self._first_of_today
         return self._billed.total + self._schedule.at_most(self._turnover, orders=orders)

@@ -24,6 +24,8 @@ __all__ = ["COLUMNS", "infer_interval", "read_candles"]
 
 COLUMNS: Final = ("timestamp", "open", "high", "low", "close", "volume", "open_interest")
 """Of CSV and Parquet files; times in ISO form, IST where they name no zone."""
+_WRITTEN_AS: Final = "start"
+"""What ``hybridbroker candles`` calls the time."""
 
 _LENGTHS: Final = {each.duration: each for each in Interval if each.duration is not None}
 _WEEK: Final = timedelta(days=7)
@@ -121,13 +123,15 @@ def _from_parquet(path: Path) -> list[_Row]:
 
 
 def _from_mappings(path: Path, names: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> list[_Row]:
-    missing = [each for each in COLUMNS[:6] if each not in set(names)]
+    found = set(names)
+    columns = (_WRITTEN_AS, *COLUMNS[1:]) if COLUMNS[0] not in found and _WRITTEN_AS in found else COLUMNS
+    missing = [each for each in columns[:6] if each not in found]
     if missing:
         raise ConfigurationError(f"{path} lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
     read: list[_Row] = []
     for number, row in enumerate(rows):
         try:
-            read.append(_row(*(row.get(name) for name in COLUMNS)))
+            read.append(_row(*(row.get(name) for name in columns)))
         except (ValueError, TypeError) as exc:
             raise ConfigurationError(f"{path} row {number} is no bar ({exc})") from None
     return read

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from enum import Enum, StrEnum
+from functools import cached_property
 from typing import Final
 
 import attrs
@@ -105,7 +106,7 @@ class ChargeRow:
         if needed is None:
             raise ConfigurationError(f"charge {self.name!r} counted per {self.per.value} lacks its rate or flat amount")
 
-    @property
+    @cached_property
     def terms(self) -> str:
         """Say the rate in words, to stand before what it was counted on."""
         rate = "" if self.rate is None else f"{(self.rate * 100).normalize():f} %"
@@ -277,30 +278,52 @@ class ChargeSchedule:
 
     def _note(self, day: date, executions: Sequence[Execution], rounding: Rounding) -> Charges:
         note = _Note()
+        in_force: dict[tuple[object, ...], list[ChargeRow]] = {}
         for execution in executions:
-            if execution.product not in _SHARES or execution.exchange not in _EXCHANGES:
-                raise Unsupported(
-                    f"charges of {execution.product} trades on {execution.exchange} are not tabulated; "
-                    "those of delivery, intraday and MTF on NSE and BSE are"
-                )
-            note.remark(*_remarks(execution))
-            fitting = [row for row in self.rows if row.per is not Per.TAX and row.fits(execution)]
-            special = {row.name for row in fitting if row.series is not None}
-            rows = [row for row in fitting if row.series is not None or row.name not in special]
-            for row in _newest(rows, day, note):
+            rows = in_force.get(execution.traits)
+            if rows is None:
+                rows = in_force[execution.traits] = self._in_force(execution, day, note)
+            for row in rows:
                 note.charge(row, execution)
         for row in _newest([row for row in self.rows if row.per is Per.TAX], day, note):
             note.tax(row)
         order = {row.name: index for index, row in enumerate(self.rows)}
         return note.total(rounding, order=order)
 
+    def _in_force(self, execution: Execution, day: date, note: _Note) -> list[ChargeRow]:
+        """Return the rows that ``execution``, and every other of its traits, is charged by on ``day``."""
+        if execution.product not in _SHARES or execution.exchange not in _EXCHANGES:
+            raise Unsupported(
+                f"charges of {execution.product} trades on {execution.exchange} are not tabulated; "
+                "those of delivery, intraday and MTF on NSE and BSE are"
+            )
+        note.remark(*_remarks(execution))
+        fitting = [row for row in self.rows if row.per is not Per.TAX and row.fits(execution)]
+        special = {row.name for row in fitting if row.series is not None}
+        rows = [row for row in fitting if row.series is not None or row.name not in special]
+        return list(_newest(rows, day, note))
+
+
+@attrs.define
+class _Sum:
+    """One line of a note while it is being added up."""
+
+    row: ChargeRow
+    exact: Decimal = _ZERO
+    bases: dict[str, Decimal] = attrs.field(factory=dict)
+
+    def line(self, rounding: Rounding) -> ChargeLine:
+        amount = _rounded(self.exact, unit=self.row.unit, rounding=rounding)
+        return ChargeLine(
+            name=self.row.name, amount=amount, exact=self.exact, bases=tuple(self.bases.items()), part=self.row.part
+        )
+
 
 class _Note:
     """One day's contract note while it is being added up."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, ChargeLine] = {}
-        self._units: dict[str, Decimal] = {}
+        self._sums: dict[str, _Sum] = {}
         self._taxable: dict[Part, Decimal] = defaultdict(lambda: _ZERO)
         self._remarks: dict[str, None] = {}
         self._sold: set[tuple[str, str]] = set()
@@ -325,20 +348,17 @@ class _Note:
         self._add(row, base, base * row.rate)
 
     def total(self, rounding: Rounding, *, order: Mapping[str, int]) -> Charges:
-        lines = [
-            attrs.evolve(line, amount=_rounded(line.exact, unit=self._units[line.name], rounding=rounding))
-            for line in self._lines.values()
-        ]
-        lines.sort(key=lambda line: order[line.name])
+        lines = sorted((each.line(rounding) for each in self._sums.values()), key=lambda line: order[line.name])
         return Charges(lines=tuple(lines), notes=tuple(self._remarks))
 
     def _add(self, row: ChargeRow, base: Decimal, exact: Decimal) -> None:
         if not exact:
             return
-        line = ChargeLine(name=row.name, amount=exact, exact=exact, bases=((row.terms, base),), part=row.part)
-        known = self._lines.get(row.name)
-        self._lines[row.name] = line if known is None else known + line
-        self._units[row.name] = row.unit
+        known = self._sums.get(row.name)
+        if known is None:
+            known = self._sums[row.name] = _Sum(row)
+        known.exact += exact
+        known.bases[row.terms] = known.bases.get(row.terms, _ZERO) + base
         if row.taxed:
             self._taxable[row.part] += exact
 

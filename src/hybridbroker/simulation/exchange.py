@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -130,6 +131,7 @@ class SimulatedExchange(StandingOrders):
         self._orders = OrderLog()
         self._trades = TradeLog(charges)
         self._ticks: dict[str, Tick] = {}
+        self._priced: tuple[Tick | None, Decimal] = (None, _ZERO)
         self._ticked: set[str] = set()
         self._books: dict[str, dict[Side, tuple[Offer, ...]]] = {}
         self._bands: dict[str, tuple[Decimal, Decimal]] = {}
@@ -160,7 +162,7 @@ class SimulatedExchange(StandingOrders):
         working = self._accept(request, now)
         reason = self._prepare(working, now) or self._refusal(working)
         if reason is not None:
-            working.end(OrderStatus.REJECTED, reason)
+            working.end(OrderStatus.REJECTED, reason, at=now)
         self._orders.enter(working)
         if reason is None:
             self._arrive(working, now)
@@ -193,7 +195,7 @@ class SimulatedExchange(StandingOrders):
             terms = old
             if kind is not None and kind is not old.order.type:
                 terms = old.retyped(kind, quantity=quantity, price=price, trigger_price=trigger_price)
-            new = terms.amended(quantity=quantity, price=price, trigger_price=trigger_price, validity=validity)
+            new = terms.amended(quantity=quantity, price=price, trigger_price=trigger_price, validity=validity, at=now)
         except InvalidOrder as exc:
             raise OrderRejected(str(exc)) from exc
         if isinstance(new.request, MarketOrder) and new.limit is None:
@@ -201,7 +203,7 @@ class SimulatedExchange(StandingOrders):
         reason = self._refusal(new)
         if reason is not None:
             raise OrderRejected(reason)
-        self._orders.replace(old, new, now)
+        self._orders.replace(old, new)
         self._arrive(new, now)
         self._review_standing()
         return new.order
@@ -293,6 +295,10 @@ class SimulatedExchange(StandingOrders):
         """Say whether no order waits for any price."""
         return not (self._orders.has_open or self._has_standing)
 
+    def is_idle_until(self, at: datetime) -> bool:
+        """Say whether no order waits for any price, and the passing of time does nothing until ``at``."""
+        return self.is_idle and not self.is_due(at)
+
     def is_due(self, at: datetime) -> bool:
         """Say whether the passing of time does anything until ``at``; see `advance`."""
         ends, squares_off = self._day_ends, self._squares_off_at
@@ -318,6 +324,9 @@ class SimulatedExchange(StandingOrders):
         Every other call does this first; call it to be told what changed.
         """
         now = at or self._clock.now()
+        return self._pass(now) if self.is_due(now) else []
+
+    def _pass(self, now: datetime) -> list[Order]:
         if self._day_ends is None:
             self._begin_day(now.astimezone(IST).date())
         changed = self._square_off_by(now)
@@ -369,7 +378,11 @@ class SimulatedExchange(StandingOrders):
     def last_price(self, instrument: Instrument) -> Decimal | None:
         """Return the last price seen, or None before the first tick."""
         tick = self._ticks.get(instrument.id)
-        return None if tick is None else instrument.price(tick.last_price)
+        if tick is None:
+            return None
+        if self._priced[0] is not tick:
+            self._priced = (tick, instrument.price(tick.last_price))
+        return self._priced[1]
 
     def has_ticked(self, instrument: Instrument) -> bool:
         """Say whether a tick came today: a price of another day prices nothing that arrives."""
@@ -444,7 +457,7 @@ class SimulatedExchange(StandingOrders):
 
     def _accept(self, request: OrderRequest, now: datetime) -> Working:
         self._count += 1
-        return Working.accept(request, number=self._count, day=f"{now.astimezone(IST):%y%m%d}", now=now)
+        return Working.accept(request, number=self._count, day=_code(now.astimezone(IST).date()), now=now)
 
     def _prepare(self, working: Working, now: datetime) -> str | None:
         """Queue it or protect it as needed; say why it cannot be taken now."""
@@ -497,7 +510,8 @@ class SimulatedExchange(StandingOrders):
 
     def _work(self, working: Working, tick: Tick, book: tuple[Offer, ...], now: datetime) -> tuple[Offer, ...]:
         order = working.order
-        price = order.instrument.price(tick.last_price)
+        price = self.last_price(order.instrument)
+        assert price is not None  # noqa: S101 - it is this tick's
         limit = self._awake(working, price, now)
         if limit is None:
             return book
@@ -532,14 +546,14 @@ class SimulatedExchange(StandingOrders):
         """Send a queued order, wake a stop whose trigger ``reached`` meets; return the limit, None while it sleeps."""
         order = working.order
         if working.queued:
-            working.release()
-            self._orders.store(working, now)
+            working.release(at=now)
+            self._orders.store(working)
         if working.limit is None:
             assert order.trigger_price is not None  # noqa: S101 - only stops sleep
             if not is_triggered(order.side, order.trigger_price, reached):
                 return None
-            working.wake()
-            self._orders.store(working, now)
+            working.wake(at=now)
+            self._orders.store(working)
         return working.limit
 
     def _settle(self, working: Working, fills: Sequence[Fill], now: datetime) -> None:
@@ -562,15 +576,15 @@ class SimulatedExchange(StandingOrders):
         )
         self._trades.add(trade)
         self._account.book(trade)
-        working.fill(fill)
-        self._orders.store(working, now)
+        working.fill(fill, at=now)
+        self._orders.store(working)
 
     def _end(self, working: Working, status: OrderStatus, now: datetime, reason: str) -> Order:
-        working.end(status, reason)
-        return self._orders.store(working, now)
+        working.end(status, reason, at=now)
+        return self._orders.store(working)
 
     def _is_open(self, instrument: Instrument, now: datetime) -> bool:
-        if self._phases.get(f"{instrument.exchange}:{instrument.segment}") in _NOT_OPEN:
+        if self._phases and self._phases.get(f"{instrument.exchange}:{instrument.segment}") in _NOT_OPEN:
             return False
         return self._calendar is None or self._calendar.is_open(
             now, segment=instrument.segment, exchange=instrument.exchange
@@ -634,3 +648,9 @@ class SimulatedExchange(StandingOrders):
             self._trade(working, Fill(price, abs(quantity)), now)
             closed.append(working.order)
         return closed
+
+
+@lru_cache(maxsize=4)
+def _code(day: date) -> str:
+    """Return what the ids of a day's orders begin with."""
+    return f"{day:%y%m%d}"

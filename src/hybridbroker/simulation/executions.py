@@ -13,11 +13,13 @@ import attrs
 from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import Exchange, InstrumentKind, Segment
 from hybridbroker.domain.orders import Product, Side, Trade
+from hybridbroker.domain.unchecked import Unchecked
 from hybridbroker.errors import Unsupported
 
 __all__ = ["Execution", "squared_off"]
 
 _TRADE_FOR_TRADE: Final = frozenset({"BE", "BZ"})
+_TRADES: Final = Unchecked(Trade)
 
 
 @attrs.frozen(kw_only=True)
@@ -35,6 +37,11 @@ class Execution:
     share: str = ""
     """ISIN (or id): depository charges are counted per share and day."""
     kind: InstrumentKind = InstrumentKind.EQUITY
+
+    @property
+    def traits(self) -> tuple[object, ...]:
+        """Return what decides which rates apply."""
+        return self.side, self.product, self.exchange, self.series, self.kind
 
     @classmethod
     def of(cls, trades: Iterable[Trade]) -> list[Self]:
@@ -90,9 +97,9 @@ def squared_off(trades: Iterable[Trade]) -> list[Trade]:
         same_day = min(met[_key(trade)], trade.quantity) if _can_square_off(trade) else 0
         if same_day:
             met[_key(trade)] -= same_day
-            settled.append(attrs.evolve(trade, quantity=same_day, product=Product.INTRADAY))
+            settled.append(_TRADES.changed(trade, quantity=same_day, product=Product.INTRADAY))
         if same_day < trade.quantity:
-            settled.append(attrs.evolve(trade, quantity=trade.quantity - same_day))
+            settled.append(_TRADES.changed(trade, quantity=trade.quantity - same_day) if same_day else trade)
     return settled
 
 

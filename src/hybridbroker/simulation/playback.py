@@ -11,9 +11,10 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from hybridbroker.clock import to_epoch_ms
+from hybridbroker.clock import from_epoch_ms
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Candle, Candles, MarketEvent, Tick
+from hybridbroker.domain.unchecked import Unchecked
 from hybridbroker.errors import HybridBrokerError
 from hybridbroker.simulation.history import SessionHours
 from hybridbroker.simulation.paper import PaperBroker
@@ -30,6 +31,9 @@ _POINTS: Final = 4
 _LAST: Final = 3
 _MS: Final = 1000.0
 _MINUTE_MS: Final = 60_000
+_ONE_MS: Final = timedelta(milliseconds=1)
+_EPOCH: Final = from_epoch_ms(0)
+_BARS: Final = Unchecked(Candle)
 
 
 class HookTooLate(HybridBrokerError):
@@ -147,6 +151,15 @@ class _Series:
         self.path = (first, bar.low, bar.high, last) if last >= first else (first, bar.high, bar.low, last)
         self.before_bar = self.volume
         self.volume += bar.volume
+
+    def goes_on(self, bar: Any, at_ms: int) -> bool:
+        """Say whether ``bar`` is a later one of the same instrument and day."""
+        return (
+            type(bar) is Candle
+            and bar.instrument is self.instrument
+            and bar.start.date() == self.day
+            and (self.at_ms + _LAST * self.quarter <= at_ms)
+        )
 
     @property
     def ends_ms(self) -> int:
@@ -308,6 +321,46 @@ class Playback:
             return False
         return self._advance(loop, loop.next_timer())
 
+    def quiet_bar(self, listener: Listener) -> Candle | None:
+        """Let the next bar open if nothing comes of it, and return the finished one before it; else do nothing.
+
+        Nothing comes of it while nobody else is ready to run, no timer is due, no order waits, and
+        one stream takes the bars of one instrument: most bars of most runs. `try_step` does the
+        same for any move, at three times the cost.
+        """
+        loop, move, unfinished = self._loop, self._next, self._unfinished
+        if (
+            loop is None
+            or move is None
+            or loop.scheduled != self._quiet
+            or len(unfinished) != 1
+            or self._points
+            or len(self._listeners) != 1
+            or listener.ticks
+        ):
+            return None
+        at_ms, name, quarter, bar = move
+        series, broker, timer = unfinished[0], self.broker, loop.next_timer()
+        elapsed, now = (at_ms - self.clock.start_ms) / _MS, real.perf_counter()
+        if (
+            not series.goes_on(bar, at_ms)
+            or name not in listener.wanted
+            or (timer is not None and elapsed > timer)
+            or (broker is not None and not broker.exchange.is_idle_until(bar.start))
+            or now - self._stepped_at > self._patience
+        ):
+            return None
+        self._stepped_at, loop.elapsed = now, elapsed
+        # Nobody can ask for the close between here and the open, so that no tick of it is made.
+        self.samples.add(series.ends_ms, series.instrument, series.path[_LAST])
+        tick = self._turn(series, bar, at_ms, quarter)
+        if broker is not None:
+            broker.exchange.mark(tick)
+        if self.heard is not None:
+            self.heard(tick)
+        self._next = next(self._moves, None)
+        return series.before
+
     def _advance(self, loop: VirtualLoop, timer: float | None) -> bool:
         """Make the next move, unless a timer is due before it; say whether one was made."""
         now = real.perf_counter()
@@ -383,18 +436,11 @@ class Playback:
         if series is None:
             series = self._series[instrument.id] = _Series(instrument)
         quiet = broker is None or (self._idles and not broker.exchange.is_due(bar.start))
-        if quiet and self._unfinished == [series] and series.ends_ms <= at_ms:
-            # Nobody can ask for the close between here and the open, so that no tick of it is made.
-            self.samples.add(series.ends_ms, instrument, series.path[_LAST])
-        else:
-            self._pass(at_ms)
-            self._unfinished.append(series)
-        series.begin(bar, at_ms, quarter)
-        self.moved += 1
+        self._pass(at_ms)
+        self._unfinished.append(series)
+        tick = self._turn(series, bar, at_ms, quarter)
         if series.day != self._day and (self._day is None or bar.start.date() > self._day):
             self._begin_day(bar.start.date())
-        tick = series.tick(0)
-        self.last[instrument.id] = tick
         if broker is not None:
             if quiet:
                 broker.exchange.mark(tick)
@@ -403,6 +449,13 @@ class Playback:
         if self.heard is not None:
             self.heard(tick)
         self._tell_of(series, tick)
+
+    def _turn(self, series: _Series, bar: Candle, at_ms: int, quarter: int) -> Tick:
+        """Turn to the next bar of an instrument, and return its first trade."""
+        series.begin(bar, at_ms, quarter)
+        self.moved += 1
+        tick = self.last[series.instrument.id] = series.tick(0)
+        return tick
 
     def _tell_of(self, series: _Series, tick: Tick) -> None:
         """Hand the streams the bar before the one that opened, and the tick it opened with."""
@@ -499,23 +552,15 @@ def bar_moves(candles: Candles, *, hours: SessionHours) -> Iterator[Move]:
         strict=True,
     )
     quarter = 0 if length is None else int(length / timedelta(milliseconds=_POINTS))
+    instrument = candles.instrument
     for start, first, high, low, close, volume, interest in columns:
-        bar = Candle(
-            instrument=candles.instrument,
-            start=start,
-            open=first,
-            high=high,
-            low=low,
-            close=close,
-            volume=volume,
-            open_interest=interest,
-        )
+        bar = _BARS(instrument, start, first, high, low, close, volume, interest)
         if length is None:
-            opens, closes = hours.of(start.date(), candles.instrument)
-            at = to_epoch_ms(opens)
+            opens, closes = hours.of(start.date(), instrument)
+            at = (opens - _EPOCH) // _ONE_MS
             quarter = int((closes - opens) / timedelta(milliseconds=_POINTS))
         else:
-            at = round(start.timestamp() * _MS)
+            at = (start - _EPOCH) // _ONE_MS
         yield at, name, quarter, bar
 
 

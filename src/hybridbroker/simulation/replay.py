@@ -225,11 +225,15 @@ class ReplayStream:
 
     def next_now(self) -> MarketEvent | None:
         """Return the next event if it comes before anybody else has anything to do, else None."""
-        events, playback = self.listener.events, self._playback
-        while not events:
+        listener, playback = self.listener, self._playback
+        if not listener.events:
+            bar = playback.quiet_bar(listener)
+            if bar is not None:
+                return cast("MarketEvent", bar)
+        while not listener.events:
             if not playback.try_step():
                 return None
-        return cast("MarketEvent", self.listener.take(playback)) if playback.is_quiet else None
+        return cast("MarketEvent", listener.take(playback)) if playback.is_quiet else None
 
     def ticks(self) -> AsyncIterator[Tick]:
         """Iterate over ticks alone."""

@@ -216,7 +216,7 @@ def _restore_standing(state: State, exchange: SimulatedExchange, known: _Known) 
             if each.kind == "oco"
             else known.read_request(GttOrder, each.request)
         )
-        waiting = _Waiting(asked, gtt, None)
+        waiting = _Waiting(asked, gtt, each.crossing)
         waiting.note_bounds()
         gtts._all[gtt.id] = waiting
         if gtt.is_live:

@@ -15,7 +15,7 @@ else needs a new `VERSION`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -23,13 +23,10 @@ from typing import Any, Final, Literal
 import attrs
 import msgspec
 
+from hybridbroker.clock import IST
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Depth, MarketPhase
-from hybridbroker.domain.orders import (
-    Order,
-    OrderType,
-    Side,
-)
+from hybridbroker.domain.orders import Order, OrderType, Side
 from hybridbroker.domain.standing import Crossing, OcoOrder
 from hybridbroker.errors import ConfigurationError
 from hybridbroker.simulation.charges import Charges
@@ -145,8 +142,10 @@ class StateWriter:
         blocks = {name: [msgspec.json.encode(each) for each in given] for name, given in rows.items()}
         blocks["orders"] = [self._order(each) for each in exchange.all_orders()]
         blocks["trades"] = self._all_trades(exchange)
-        head = f'"saved_at": "{at.isoformat()}",\n"account": '.encode() + msgspec.json.encode(_account(exchange))
-        parts = [head, *(b'"%s": [\n%s\n]' % (name.encode(), b",\n".join(each)) for name, each in blocks.items())]
+        head = f'"saved_at": "{at.astimezone(IST).isoformat()}",\n"account": '.encode() + msgspec.json.encode(
+            _account(exchange)
+        )
+        parts = [head, *(b'"%s": [%s]' % (name.encode(), _lines(each)) for name, each in blocks.items())]
         body = b",\n".join(parts) + b"\n}\n"
         seal = hashlib.sha256(body).hexdigest()
         return f'{{"format": "{_FORMAT}", "version": {VERSION}, "seal": "{seal}",\n'.encode() + body
@@ -187,6 +186,10 @@ def read_state(raw: bytes) -> State:
         return msgspec.convert(told, State)
     except msgspec.ValidationError as exc:
         raise ConfigurationError(f"holds what this version cannot read ({exc}); {ANEW}") from exc
+
+
+def _lines(rows: Sequence[bytes]) -> bytes:
+    return b"\n%s\n" % b",\n".join(rows) if rows else b""
 
 
 def _row(value: Any) -> Row:
