@@ -32,9 +32,12 @@ def emulated() -> Iterator[dict[str, str]]:
         upstox, dhan = addresses["upstox"], addresses["dhan"]
         yield os.environ | {
             "UPSTOX_BASE_URL": upstox["rest"],
+            "UPSTOX_ORDER_URL": upstox["rest"],
             "UPSTOX_ACCESS_TOKEN": upstox["access_token"],
             "DHAN_BASE_URL": dhan["rest"],
             "DHAN_ORDER_UPDATES_URL": dhan["order_updates"],
+            "DHAN_FEED_URL": dhan["feed"],
+            "DHAN_AUTH_URL": dhan["auth"],
             "DHAN_CLIENT_ID": dhan["client_id"],
             "DHAN_ACCESS_TOKEN": dhan["access_token"],
         }

@@ -125,6 +125,23 @@ async def test_protection_refused_unread_claims_nothing(
     assert again.is_live
 
 
+@pytest.mark.parametrize("available", [0, 10], ids=["not free yet", "free"])
+async def test_shares_of_yesterday_can_be_protected_and_sold_while_entries_are_stopped(
+    clock: VirtualClock, broker: StandingBroker, open_guard: Open, available: int
+) -> None:
+    broker.held[:] = [Holding(instrument=ABC, quantity=10, available_quantity=available, unsettled_quantity=10)]
+
+    async with open_guard(broker) as guard:
+        guard.stop_entries("test", "for a test")
+        with pytest.raises(RiskRefused):
+            await clock.run(guard.place_order(sell(11)))
+        gtt = await clock.run(guard.place_gtt(protection()))
+        order = await clock.run(guard.place_order(sell(10)))
+
+    assert gtt.is_live
+    assert order.is_open
+
+
 # What may be live stays in doubt until it is seen, or not seen often enough.
 
 

@@ -139,8 +139,10 @@ async def test_a_new_token_in_dotenv_reaches_a_running_program(
     first = await held(source)
 
     write(f"UPSTOX_ACCESS_TOKEN={TOMORROW}\n")
+    world.clock.advance(1)
     second = await held(source)
     write("UPSTOX_ACCESS_TOKEN=two words\n")
+    world.clock.advance(1)
 
     assert (first, second) == (TODAY, TOMORROW)
     assert await held(source) == TOMORROW

@@ -129,6 +129,22 @@ class BrokerSettings(BaseSettings):
             return ""
         return f"-port{port}" if host in _THIS_MACHINE else ""
 
+    def address(self, name: str) -> str:
+        """Return the setting ``name``, an address beside ``base_url``.
+
+        Raises:
+            ConfigurationError: One of the two is on this machine and the other is not: play and real
+                money would mix.
+        """
+        address = str(getattr(self, name))
+        if _is_here(address) == _is_here(str(getattr(self, "base_url", ""))):
+            return address
+        prefix = str(self.model_config.get("env_prefix", ""))
+        raise ConfigurationError(
+            f"{prefix}BASE_URL and {prefix}{name.upper()} must both lead to {self.broker_title} or both to an emulator "
+            f"on this machine; one of them does not: set {prefix}{name.upper()} as well"
+        )
+
     def current(self) -> Self:
         """Return what the environment says now, where these settings came from it; else these settings.
 
@@ -157,6 +173,13 @@ class BrokerSettings(BaseSettings):
         except OSError:
             seen = None
         return seen, [os.environ.get(name) for name in cls.followed]
+
+
+def _is_here(address: str) -> bool:
+    try:
+        return urlsplit(address).hostname in _THIS_MACHINE
+    except ValueError:  # no address at all, which the first call will say
+        return False
 
 
 @attrs.define

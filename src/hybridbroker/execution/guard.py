@@ -302,11 +302,16 @@ def exitable(
     closable = max(0, -net * request.side.sign)
     if request.product is Product.DELIVERY:
         if request.side is Side.SELL:
-            closable += sum(each.available_quantity for each in holdings if each.instrument.id == name)
+            closable += sum(_sellable(each) for each in holdings if each.instrument.id == name)
         else:
             # Shares sold out of the holdings show as a negative position, which is no short to be covered.
             closable = 0
     return max(0, closable - claimed)
+
+
+def _sellable(share: Holding) -> int:
+    """Return the units whose sale opens nothing; those bought yesterday are ours, whether or not they count as free."""
+    return min(share.quantity, share.available_quantity + share.unsettled_quantity)
 
 
 def pnl(positions: Sequence[Position], price: Callable[[Instrument], Decimal | None]) -> Decimal:

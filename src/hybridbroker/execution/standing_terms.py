@@ -56,7 +56,7 @@ def is_same(shown: Standing, name: str, wanted: Mapping[str, Any], *, sent_at: d
     """Say whether what the broker shows is what was sent then: by its name, where it has one, else by its terms."""
     if shown.client_order_id is not None:
         return shown.client_order_id == name
-    if shown.id in wanted["before"] or (shown.placed_at is not None and shown.placed_at < sent_at - _SKEW):
+    if shown.id in wanted.get("before", ()) or (shown.placed_at is not None and shown.placed_at < sent_at - _SKEW):
         return False
     if (*kind_of(shown), shown.quantity) != tuple(
         wanted[each] for each in ("instrument", "side", "product", "quantity")

@@ -205,7 +205,7 @@ class DhanBroker:
         """
         self._need(Capability.ORDER_UPDATES, "order updates")
         return OrderUpdates(
-            url=self._settings.order_updates_url,
+            url=self._settings.address("order_updates_url"),
             tokens=self._tokens,
             clock=self._clock,
             book=self._book,

@@ -71,7 +71,7 @@ class Issuer:
         consent = told.get("consentAppId")
         if not isinstance(consent, str) or not consent:
             raise WireFormatError("POST /app/generate-consent: Dhan answered without a consentAppId")
-        base = self._settings.auth_url.rstrip("/")
+        base = self._settings.address("auth_url").rstrip("/")
         return f"{base}/login/consentApp-login?{urlencode({'consentAppId': consent})}"
 
     async def consume(self, token_id: str) -> AccessToken:
@@ -101,7 +101,7 @@ class Issuer:
     async def _ask(self, send: Send, *, hide: tuple[str, ...], base: str | None = None) -> Response:
         try:
             async with HttpClient(
-                base_url=base or self._settings.auth_url, headers={}, clock=self._clock, retry=_ONCE
+                base_url=base or self._settings.address("auth_url"), headers={}, clock=self._clock, retry=_ONCE
             ) as http:
                 return await send(http)
         except NetworkError as exc:

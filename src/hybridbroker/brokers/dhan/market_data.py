@@ -96,7 +96,7 @@ class DhanMarketData:
         self._instruments = instruments
         self._clock = clock or SystemClock()
         self._tokens = tokens or token_source(settings, clock=self._clock)
-        self._feed_url = settings.feed_url
+        self._settings = settings
         self._client = DhanClient(
             base_url=settings.base_url, tokens=self._tokens, clock=self._clock, account=settings.client_id
         )
@@ -138,7 +138,7 @@ class DhanMarketData:
                 "subscribe on an open stream instead of opening another"
             )
         stream = DhanStream(
-            url=self._feed_url,
+            url=self._settings.address("feed_url"),
             tokens=self._tokens,
             data_plan=self._rest.data_plan,
             instruments=self._instruments,

@@ -84,7 +84,7 @@ class UpstoxBroker:
         source = tokens or token_source(settings, clock=self._clock, reach=Reach.ORDERS)
         self._client = UpstoxClient(
             base_url=settings.base_url,
-            order_url=settings.order_url,
+            order_url=settings.address("order_url"),
             tokens=source,
             clock=self._clock,
             algo_name=settings.algo_name,

@@ -51,7 +51,7 @@ class UpstoxSandboxBroker:
         self._clock = clock or SystemClock()
         self._client = UpstoxClient(
             base_url=settings.base_url,
-            order_url=settings.order_url,
+            order_url=settings.address("order_url"),
             tokens=tokens or token_source(settings, clock=self._clock, reach=Reach.ORDERS),
             clock=self._clock,
             account="sandbox",
