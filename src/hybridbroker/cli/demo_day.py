@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DemoDay", "guess_instrument", "load_bot", "play_day"]
 
 _ISIN = re.compile(r"IN[A-Z0-9]{10}")
+_DOWNLOADED = re.compile(r"(?P<exchange>NSE|BSE)_(?P<symbol>[^_]+)_\d+[a-z]+")
 
 
 @attrs.define
@@ -92,7 +93,9 @@ def load_bot() -> ModuleType:
 
 
 def guess_instrument(path: Path, registry: InstrumentRegistry) -> Instrument:
-    """Return the instrument a candle file is named after: by ISIN (``BSE_INE…``), else by NSE symbol.
+    """Return the instrument a candle file is named after.
+
+    By ISIN (``BSE_INE…``), as ``hybridbroker candles`` names it (``NSE_RELIANCE_1m``), else by NSE symbol.
 
     Raises:
         ConfigurationError: The name says nothing the registry knows; the message says what to add.
@@ -105,6 +108,8 @@ def guess_instrument(path: Path, registry: InstrumentRegistry) -> Instrument:
     try:
         if found:
             return registry.isin(found.group(), exchange=Exchange("BSE" if name.startswith("BSE") else "NSE"))
+        if downloaded := _DOWNLOADED.fullmatch(name):
+            return registry[f"{downloaded['exchange']}:{downloaded['symbol']}"]
         return registry[f"NSE:{name.partition('_20')[0].replace('_and_', '&')}"]
     except InstrumentError as exc:
         raise ConfigurationError(
