@@ -334,7 +334,9 @@ def error_body(code: str, message: str = "told in the tests") -> bytes:
 
 
 def settings(url: str = "http://127.0.0.1:1", **fields: Any) -> UpstoxSettings:
-    return UpstoxSettings(**({"_env_file": None, "access_token": TOKEN, "base_url": url, "order_url": url} | fields))
+    if "127.0.0.1" in url:
+        fields = {"order_url": url} | fields
+    return UpstoxSettings(_env_file=None, access_token=TOKEN, base_url=url, **fields)
 
 
 def market_data(url: str, *, clock: Clock | None = None, **fields: Any) -> UpstoxMarketData:
