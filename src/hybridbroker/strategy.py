@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Protocol, assert_never
 
 from hybridbroker.alerts import Notifier
@@ -112,7 +114,15 @@ async def run(
 
 
 def _nothing() -> None:
-    """Say that a stream has no event at hand."""
+    """Say that a stream has nothing at hand."""
+
+
+_Held = Callable[[], AbstractContextManager[deque[Order | Gap]]]
+"""Gives the order updates at hand, and keeps them from waking anybody meanwhile."""
+
+
+def _nothing_held() -> AbstractContextManager[deque[Order | Gap]]:
+    return nullcontext(deque())
 
 
 class _Loop:
@@ -128,7 +138,9 @@ class _Loop:
 
     async def drive(self, events: MarketStream, updates: AsyncIterator[Order | Gap]) -> None:
         """Run both streams; the first to end or fail ends the other."""
-        market = asyncio.create_task(self._market(events), name="hybridbroker-market")
+        market = asyncio.create_task(
+            self._market(events, getattr(updates, "held", _nothing_held)), name="hybridbroker-market"
+        )
         orders = asyncio.create_task(self._orders(updates), name="hybridbroker-orders")
         try:
             done, _ = await asyncio.wait({market, orders}, return_when=asyncio.FIRST_COMPLETED)
@@ -156,31 +168,39 @@ class _Loop:
             results = await asyncio.gather(*tasks, return_exceptions=True)
         return [each for each in results if isinstance(each, Exception)]
 
-    async def _market(self, events: MarketStream) -> None:
+    async def _market(self, events: MarketStream, held: _Held) -> None:
         strategy, at_hand = self._strategy, getattr(events, "next_now", _nothing)
         async for first in events:
             async with self._turn:
-                event: MarketEvent | Candle | None = first
-                while event is not None:
-                    if type(event) is Candle:
-                        await strategy.on_candle(event)
-                    else:
-                        await self._dispatch(event)
-                    if strategy.stopping or (self._until_close and self._is_over(event)):
-                        await self._flush()
-                        return
-                    # A replay has the next event ready while nobody else, who might want the turn, has anything to do.
-                    event = at_hand()
+                with held() as updates:
+                    event: MarketEvent | Candle | None = first
+                    while event is not None:
+                        if type(event) is Candle:
+                            await strategy.on_candle(event)
+                        else:
+                            await self._dispatch(event)
+                        is_over = strategy.stopping or (self._until_close and self._is_over(event))
+                        while updates:
+                            await self._tell(updates.popleft())
+                        if is_over:
+                            await self._flush()
+                            return
+                        # A replay has the next event ready while nobody else, who might want the turn,
+                        # has anything to do.
+                        event = at_hand()
         async with self._turn:
             await self._flush()
 
     async def _orders(self, updates: AsyncIterator[Order | Gap]) -> None:
         async for update in updates:
             async with self._turn:
-                if isinstance(update, Gap):
-                    await self._strategy.on_gap(update)
-                else:
-                    await self._strategy.on_order(update)
+                await self._tell(update)
+
+    async def _tell(self, update: Order | Gap) -> None:
+        if isinstance(update, Gap):
+            await self._strategy.on_gap(update)
+        else:
+            await self._strategy.on_order(update)
 
     async def _dispatch(self, event: MarketEvent | Candle) -> None:
         match event:

@@ -10,9 +10,9 @@ from pathlib import Path
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "backtest.py"
 
 
-def test_the_quick_run_tells_bars_per_second_of_every_way_to_run() -> None:
+def test_the_smoke_run_tells_bars_per_second_of_every_way_to_run() -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--quick", "--json"], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, SCRIPT, "--smoke", "--json"], capture_output=True, text=True, timeout=120, check=True
     )
 
     told = json.loads(done.stdout)

@@ -204,6 +204,23 @@ async def test_an_absent_order_that_appears_is_adopted_and_stops_entries(
         assert any("t-1" in each and "after all" in each for each in alerts.messages)
 
 
+async def test_what_was_over_yesterday_is_forgotten_with_the_first_order_of_today(
+    build: Build, bare: FakeBroker, clock: VirtualClock
+) -> None:
+    async with build() as broker:
+        over = await broker.place_order(buy(name="over"))
+        bare.fill(over.id, 10)
+        await broker.place_order(buy(name="open"))
+        await clock.advance(1)
+
+        await clock.advance(24 * 3600)
+        await broker.place_order(buy(name="today"))
+
+        assert [each.client_order_id for each in broker.ledger.entries()] == ["open", "today"]
+        assert [each.client_order_id for each in broker.ledger.of("NSE:ABC")] == ["open", "today"]
+        assert broker.ledger.by_order_id(over.id) is None
+
+
 async def test_an_absent_id_is_retired(build: Build, bare: FakeBroker, clock: VirtualClock) -> None:
     bare.script.append(loses_reply(carried_out=False))
     async with build() as broker:

@@ -88,7 +88,7 @@ class Instrument:
     @property
     def tradable(self) -> bool:
         """Say whether orders for it make sense at all."""
-        return self.kind not in {InstrumentKind.INDEX, InstrumentKind.UNLISTED}
+        return self.kind is not InstrumentKind.INDEX and self.kind is not InstrumentKind.UNLISTED
 
     def price(self, value: float | Decimal | str) -> Decimal:
         """Return the tick nearest to ``value``, in rupees: the one bridge from float to money.

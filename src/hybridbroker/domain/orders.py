@@ -145,6 +145,8 @@ def make_client_order_id(now: datetime, *, prefix: str = "hb") -> str:
 
 
 def _member(kind: type[_Enum], value: _Enum | str) -> _Enum:
+    if isinstance(value, kind):
+        return value
     try:
         return kind(value)
     except ValueError:

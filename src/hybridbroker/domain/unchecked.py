@@ -22,9 +22,10 @@ class Unchecked(Generic[T]):
 
     def __init__(self, kind: type[T]) -> None:
         names = [each.name for each in attrs.fields(kind)]  # type: ignore[arg-type,misc,unused-ignore]
+        plain: Any = attrs.make_class(kind.__name__, names)
         body = {
             "__slots__": (),
-            "__init__": attrs.make_class(kind.__name__, names).__init__,
+            "__init__": plain.__init__,
             "__setattr__": object.__setattr__,
             # Nobody deletes; but Python takes its short way of setting only where neither is overridden.
             "__delattr__": object.__delattr__,
@@ -39,6 +40,17 @@ class Unchecked(Generic[T]):
         new.__class__ = self._kind
         made: T = new
         return made
+
+    def draft(self, *values: Any) -> T:
+        """Return one whose fields can still be set, by whoever made it, until it is `frozen`."""
+        made: T = self._twin(*values)
+        return made
+
+    def frozen(self, draft: T) -> T:
+        """Make a draft, if it still is one, the frozen value that it stands for; it stays the same object."""
+        if type(draft) is self._twin:
+            draft.__class__ = self._kind
+        return draft
 
     def changed(self, value: T, **changes: Any) -> T:
         """Return ``value``, which may be of a subclass without fields of its own, with some fields changed."""

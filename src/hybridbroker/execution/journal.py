@@ -45,6 +45,8 @@ CREATE TABLE orders (
 ) WITHOUT ROWID;
 CREATE INDEX orders_state ON orders (state);
 CREATE INDEX orders_created ON orders (created_at);
+CREATE INDEX orders_carried ON orders (product) WHERE product = 'margin';
+CREATE INDEX orders_queued ON orders (changed_at) WHERE after_market;
 CREATE TABLE changes (
   id INTEGER PRIMARY KEY, order_id TEXT NOT NULL, kind TEXT NOT NULL, wanted TEXT NOT NULL, state TEXT NOT NULL,
   at TEXT NOT NULL
@@ -346,7 +348,7 @@ class OrderJournal:
             self._connection = None
 
     def _sync(self, *, on: bool) -> None:
-        if on is not self._syncing:
+        if self.path is not None and on is not self._syncing:
             self._db.execute(f"PRAGMA synchronous={'FULL' if on else 'NORMAL'}")
             self._syncing = on
 

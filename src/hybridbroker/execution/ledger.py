@@ -76,6 +76,7 @@ class Ledger:
         self._in_flight: set[str] = set()
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._placed: deque[datetime] = deque()
+        self._day = ""
 
     def load(self) -> None:
         """Read what a former process left."""
@@ -194,6 +195,9 @@ class Ledger:
     def begin(self, request: OrderRequest, *, value: Decimal | None) -> Entry:
         """Make the intent durable; `InvalidOrder` and `ConfigurationError` mean: nothing may be sent."""
         entry = Entry.of(request, at=self._clock.now(), value=value)
+        if entry.day != self._day:
+            self._day = entry.day
+            self._forget()
         self._journal.begin(entry, describe_request(request))
         self._put(entry)
         self._in_flight.add(entry.client_order_id)
@@ -324,6 +328,17 @@ class Ledger:
     def override(self, entry: Entry, why: str) -> None:
         """Stop an unresolved order from blocking its instrument."""
         self._save(self._moved(entry, overridden=True), "overridden", detail=why)
+
+    def _forget(self) -> None:
+        """Drop what was over before today began, as a new process would not load it; the journal keeps it."""
+        midnight = self.midnight()
+        for name, entry in list(self._entries.items()):
+            if name in self._open or entry.created_at >= midnight or entry.changed_at >= midnight:
+                continue
+            for kept in (self._entries, self._of[entry.instrument], self._latest, self._published, self._looks):
+                kept.pop(name, None)
+            if entry.order_id is not None:
+                self._names.pop(entry.order_id, None)
 
     def _believe(self, entry: Entry, order: Order) -> None:
         newer = apply(entry, order, at=self._clock.now())

@@ -131,7 +131,8 @@ class Account:
         That is their margin and what short sales brought in, less what was paid for long
         positions, which the leverage lends.
         """
-        return self.margin() - sum((line.open.cost for line in self._not_delivered()), _ZERO)
+        costs = [line.open.cost for line in self._not_delivered()]
+        return sum(map(abs, costs), _ZERO) / self._leverage - sum(costs, _ZERO) if costs else _ZERO
 
     def open_intraday(self) -> list[tuple[Instrument, int]]:
         """Return positions that may not be kept overnight: instrument and signed quantity."""

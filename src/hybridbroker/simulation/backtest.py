@@ -20,6 +20,7 @@ from hybridbroker.domain.calendar import TradingCalendar
 from hybridbroker.domain.instrument import Instrument
 from hybridbroker.domain.market import Candles, Interval
 from hybridbroker.domain.orders import MarketOrder, Order, OrderRequest, Product, Side
+from hybridbroker.domain.unchecked import Unchecked
 from hybridbroker.errors import ConfigurationError, HybridBrokerError
 from hybridbroker.execution import GuardedBroker, LastPrices, RiskLimits, guarded
 from hybridbroker.protocols import Broker, InstrumentLookup, MarketData
@@ -39,6 +40,7 @@ __all__ = ["BacktestSession", "Remains", "backtest", "simulate"]
 _LIMITS: Final = RiskLimits()
 _CASH: Final = Decimal(100_000)
 _ORDER: Final = tuple(Interval)
+_REQUESTS: Final = Unchecked(OrderRequest)
 
 
 class Remains(StrEnum):
@@ -82,7 +84,7 @@ class _Numbered:
     async def place_order(self, request: OrderRequest) -> Order:
         if request.client_order_id is None:
             self._count += 1
-            request = attrs.evolve(request, client_order_id=f"bt-{self._count:08d}")
+            request = _REQUESTS.changed(request, client_order_id=f"bt-{self._count:08d}")
         return await self._broker.place_order(request)
 
     def __getattr__(self, name: str) -> Any:

@@ -150,8 +150,12 @@ class ChargeLine:
         bases = dict(self.bases)
         for terms, base in other.bases:
             bases[terms] = bases.get(terms, _ZERO) + base
-        return attrs.evolve(
-            self, amount=self.amount + other.amount, exact=self.exact + other.exact, bases=tuple(bases.items())
+        return ChargeLine(
+            name=self.name,
+            amount=self.amount + other.amount,
+            exact=self.exact + other.exact,
+            bases=tuple(bases.items()),
+            part=self.part,
         )
 
 
@@ -188,6 +192,8 @@ class Charges:
 
     def __add__(self, other: Charges) -> Charges:
         """Add line by line, by name."""
+        if not (other.lines or other.notes):
+            return self
         lines = {line.name: line for line in self.lines}
         for line in other.lines:
             known = lines.get(line.name)
@@ -278,13 +284,17 @@ class ChargeSchedule:
 
     def _note(self, day: date, executions: Sequence[Execution], rounding: Rounding) -> Charges:
         note = _Note()
-        in_force: dict[tuple[object, ...], list[ChargeRow]] = {}
+        alike: dict[tuple[object, ...], list[Execution]] = defaultdict(list)
         for execution in executions:
-            rows = in_force.get(execution.traits)
-            if rows is None:
-                rows = in_force[execution.traits] = self._in_force(execution, day, note)
-            for row in rows:
-                note.charge(row, execution)
+            alike[execution.traits].append(execution)
+        for group in alike.values():
+            value = sum((each.value for each in group), _ZERO)
+            for row in self._in_force(group[0], day, note):
+                if row.per is Per.VALUE and row.rate is not None:
+                    note.add(row, value, value * row.rate)
+                else:
+                    for execution in group:
+                        note.charge(row, execution)
         for row in _newest([row for row in self.rows if row.per is Per.TAX], day, note):
             note.tax(row)
         order = {row.name: index for index, row in enumerate(self.rows)}
@@ -337,21 +347,18 @@ class _Note:
                 return
             self._sold.add((row.name, execution.share))
         by_value = None if row.rate is None else execution.value * row.rate
-        if row.per is Per.VALUE and by_value is not None:
-            self._add(row, execution.value, by_value)
-        else:
-            self._add(row, Decimal(1), min(each for each in (row.flat, by_value) if each is not None))
+        self.add(row, Decimal(1), min(each for each in (row.flat, by_value) if each is not None))
 
     def tax(self, row: ChargeRow) -> None:
         base = self._taxable[row.part]
         assert row.rate is not None  # noqa: S101 - a tax row has a rate, by construction
-        self._add(row, base, base * row.rate)
+        self.add(row, base, base * row.rate)
 
     def total(self, rounding: Rounding, *, order: Mapping[str, int]) -> Charges:
         lines = sorted((each.line(rounding) for each in self._sums.values()), key=lambda line: order[line.name])
         return Charges(lines=tuple(lines), notes=tuple(self._remarks))
 
-    def _add(self, row: ChargeRow, base: Decimal, exact: Decimal) -> None:
+    def add(self, row: ChargeRow, base: Decimal, exact: Decimal) -> None:
         if not exact:
             return
         known = self._sums.get(row.name)

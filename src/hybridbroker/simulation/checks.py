@@ -32,7 +32,7 @@ def refusal(
         if order.remaining > free:
             return f"selling {order.remaining} {order.instrument.id} for delivery needs shares; {free} are free"
         return None
-    before = required(others, account, leverage=leverage)
+    before = required(others, account, leverage=leverage) if others else _ZERO
     needed = required([*others, working], account, leverage=leverage) - before
     left = max(_ZERO, available - before)
     return f"the order needs {needed} rupees; {left} are available" if needed > left else None

@@ -144,7 +144,8 @@ def equity_curve(
             while billed < len(due) and due[billed][0] <= today + 1:
                 value -= due[billed][1]
                 billed += 1
-        highest = max(highest, value)
+        if value > highest:  # noqa: PLR1730 - max() costs a call for every price
+            highest = value
         equity.append(value)
         drawdown.append(value / highest - 1 if highest else 0.0)
     return EquityCurve(samples.at_ms, equity, drawdown)

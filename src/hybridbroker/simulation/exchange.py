@@ -26,6 +26,7 @@ from hybridbroker.domain.orders import (
     Validity,
 )
 from hybridbroker.domain.portfolio import Funds, Holding, Position
+from hybridbroker.domain.unchecked import Unchecked
 from hybridbroker.errors import InvalidOrder, OrderRejected, Unsupported
 from hybridbroker.simulation.account import Account
 from hybridbroker.simulation.book import OrderLog, TradeLog
@@ -50,6 +51,7 @@ _ZERO: Final = Decimal(0)
 _LAST_MOMENT: Final = timedelta(seconds=1)
 """Before midnight, when a day ends that nobody ended."""
 _SATURDAY: Final = 5
+_TRADES: Final = Unchecked(Trade)
 _NOT_OPEN: Final = frozenset({MarketPhase.PRE_OPEN, MarketPhase.CLOSING, MarketPhase.CLOSED})
 
 
@@ -166,6 +168,8 @@ class SimulatedExchange(StandingOrders):
         self._orders.enter(working)
         if reason is None:
             self._arrive(working, now)
+        working.shown()
+        if reason is None:
             self._review_standing()
         return working.order
 
@@ -297,7 +301,9 @@ class SimulatedExchange(StandingOrders):
 
     def is_idle_until(self, at: datetime) -> bool:
         """Say whether no order waits for any price, and the passing of time does nothing until ``at``."""
-        return self.is_idle and not self.is_due(at)
+        ends, squares_off = self._day_ends, self._squares_off_at
+        due = ends is None or at >= ends or (squares_off is not None and at >= squares_off)
+        return not (due or self._orders.has_open or self._gtts.has_live or self._brackets.has_live)
 
     def is_due(self, at: datetime) -> bool:
         """Say whether the passing of time does anything until ``at``; see `advance`."""
@@ -477,9 +483,9 @@ class SimulatedExchange(StandingOrders):
 
     def _refusal(self, working: Working) -> str | None:
         price = working.worst_price
-        lower, upper = self._bands.get(working.order.instrument.id, (price, price))
-        if not lower <= price <= upper:
-            return f"price {price} is outside the day's band of {lower} to {upper}"
+        band = self._bands.get(working.order.instrument.id)
+        if band is not None and not band[0] <= price <= band[1]:
+            return f"price {price} is outside the day's band of {band[0]} to {band[1]}"
         others = [each for each in self._orders.open() if each.order.id != working.order.id]
         cash = self._account.cash - self._account.held_back()
         # The day's note is added up only where its ceiling would refuse the order.
@@ -564,16 +570,9 @@ class SimulatedExchange(StandingOrders):
             self._end(working, OrderStatus.CANCELLED, now, "immediate or cancel: nobody took the rest")
 
     def _trade(self, working: Working, fill: Fill, now: datetime) -> None:
-        trade = Trade(
-            id=f"{len(self._trades) + 1:08d}",
-            order_id=working.order.id,
-            instrument=working.order.instrument,
-            side=working.order.side,
-            product=working.order.product,
-            quantity=fill.quantity,
-            price=fill.price,
-            traded_at=now,
-        )
+        order = working.order
+        number = f"{len(self._trades) + 1:08d}"
+        trade = _TRADES(number, order.id, order.instrument, order.side, order.product, fill.quantity, fill.price, now)
         self._trades.add(trade)
         self._account.book(trade)
         working.fill(fill, at=now)
@@ -646,7 +645,7 @@ class SimulatedExchange(StandingOrders):
             assert price is not None  # noqa: S101 - what was traded has ticked
             self._orders.enter(working)
             self._trade(working, Fill(price, abs(quantity)), now)
-            closed.append(working.order)
+            closed.append(working.shown())
         return closed
 
 

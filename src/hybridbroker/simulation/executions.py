@@ -65,7 +65,7 @@ class Execution:
         first = group[0]
         return cls(
             side=first.side,
-            value=sum((each.value for each in group), Decimal(0)),
+            value=first.value if len(group) == 1 else sum((each.value for each in group), Decimal(0)),
             product=first.product,
             on=_day(first),
             exchange=first.instrument.exchange,
@@ -83,20 +83,20 @@ def squared_off(trades: Iterable[Trade]) -> list[Trade]:
     split. First trades are met first; NSE and BSE do not meet; shares in trade-for-trade
     series never do.
     """
-    given = list(trades)
+    given = [(each, _key(each) if _can_square_off(each) else None) for each in trades]
     total: Counter[tuple[date, str, Side]] = Counter()
-    for trade in given:
-        if _can_square_off(trade):
-            total[_key(trade)] += trade.quantity
+    for trade, key in given:
+        if key is not None:
+            total[key] += trade.quantity
     met = {
         (day, share, side): min(quantity, total[day, share, side.opposite])
         for (day, share, side), quantity in total.items()
     }
     settled: list[Trade] = []
-    for trade in given:
-        same_day = min(met[_key(trade)], trade.quantity) if _can_square_off(trade) else 0
-        if same_day:
-            met[_key(trade)] -= same_day
+    for trade, key in given:
+        same_day = 0 if key is None else min(met[key], trade.quantity)
+        if key is not None and same_day:
+            met[key] -= same_day
             settled.append(_TRADES.changed(trade, quantity=same_day, product=Product.INTRADAY))
         if same_day < trade.quantity:
             settled.append(_TRADES.changed(trade, quantity=trade.quantity - same_day) if same_day else trade)

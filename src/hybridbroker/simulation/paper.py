@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -121,7 +122,7 @@ class PaperBroker:
     ) -> None:
         self._data = data
         self._clock = clock or SystemClock()
-        self._listeners: set[asyncio.Queue[Order | None]] = set()
+        self._listeners: set[_Updates] = set()
         self.exchange = SimulatedExchange(
             cash=cash,
             charges=charges,
@@ -150,7 +151,7 @@ class PaperBroker:
             finally:
                 self._file.close()
         for listener in self._listeners:
-            listener.put_nowait(None)
+            listener.close()
 
     def watch(self, data: MarketData) -> MarketData:
         """Return ``data`` such that every event taken from its streams reaches this broker first."""
@@ -336,10 +337,10 @@ class PaperBroker:
     @asynccontextmanager
     async def order_updates(self) -> AsyncIterator[AsyncIterator[Order | Gap]]:
         """Stream every change from entry on; any number of listeners, none of which loses one."""
-        listener: asyncio.Queue[Order | None] = asyncio.Queue()
+        listener = _Updates()
         self._listeners.add(listener)
         try:
-            yield _Updates(listener)
+            yield listener
         finally:
             self._listeners.discard(listener)
 
@@ -347,7 +348,7 @@ class PaperBroker:
         """Tell the listeners of orders that changed at the exchange."""
         for order in orders:
             for listener in self._listeners:
-                listener.put_nowait(order)
+                listener.put(order)
 
     def _advance(self) -> None:
         day = self.exchange.day
@@ -359,9 +360,12 @@ class PaperBroker:
             self._save()
         self.publish(changed)
 
-    @contextmanager
-    def _saved(self) -> Iterator[None]:
+    def _saved(self) -> AbstractContextManager[None]:
         """Write down what a call changed, be it that it was refused, before anybody is told."""
+        return nullcontext() if self._file is None else self._saving()
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
         try:
             yield
         finally:
@@ -375,7 +379,8 @@ class PaperBroker:
         return [self.exchange.order(each.order_id) for each in bracket.legs if each.order_id is not None]
 
     async def _price(self, instrument: Instrument) -> None:
-        self._advance()
+        if self.exchange.is_due(self._clock.now()):
+            self._advance()
         if not self.exchange.has_ticked(instrument):
             await self._ask(instrument)
 
@@ -397,17 +402,51 @@ class PaperBroker:
 class _Updates:
     """Orders on their way to one listener; ends when the broker is closed."""
 
-    def __init__(self, orders: asyncio.Queue[Order | None]) -> None:
-        self._orders = orders
+    def __init__(self) -> None:
+        self._orders: deque[Order] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._held = self._closed = False
+
+    def put(self, order: Order) -> None:
+        """Hand an order over, and wake whoever waits for it."""
+        self._orders.append(order)
+        if not self._held:
+            self._wake()
+
+    def close(self) -> None:
+        """End the iteration after what is left."""
+        self._closed = True
+        self._wake()
+
+    @contextmanager
+    def held(self) -> Iterator[deque[Order]]:
+        """Give what is at hand now and comes meanwhile, to be taken from; who waits for an order is not woken for it.
+
+        A loop that runs one hook at a time takes orders like this, in a tenth of the time that
+        the turn of another task takes.
+        """
+        self._held = True
+        try:
+            yield self._orders
+        finally:
+            self._held = False
+            if self._orders:
+                self._wake()
 
     def __aiter__(self) -> AsyncIterator[Order | Gap]:
         return self
 
     async def __anext__(self) -> Order | Gap:
-        order = await self._orders.get()
-        if order is None:
-            raise StopAsyncIteration
-        return order
+        while not self._orders:
+            if self._closed:
+                raise StopAsyncIteration
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._orders.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def _tick(quote: Quote, *, received_ms: int) -> Tick:

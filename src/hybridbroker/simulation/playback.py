@@ -121,45 +121,43 @@ class _Series:
     """Where the replay stands in one instrument's bars, each of which is played as four trades."""
 
     __slots__ = (
-        "at_ms", "bar", "before", "before_bar", "day", "instrument", "path", "previous_close", "pushed", "quarter",
+        "at_ms", "bar", "before", "before_bar", "day", "instrument", "previous_close", "pushed", "quarter",
         "volume",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument) -> None:
         self.instrument = instrument
-        self.bar: Candle | None = None
+        self.bar: Any = None
         self.before: Candle | None = None
         self.at_ms = self.quarter = 0
         self.day: date | None = None
         self.previous_close: float | None = None
         self.volume = self.before_bar = 0
-        self.path: tuple[float, ...] = ()
         self.pushed = False
         """Whether the rest of the bar is played trade by trade."""
 
-    def begin(self, bar: Candle, at_ms: int, quarter: int) -> None:
-        """Turn to the next bar."""
-        before = self.before = self.bar
-        self.at_ms, self.quarter, self.pushed = at_ms, quarter, False
+    def begin(self, bar: Candle, at_ms: int, quarter: int) -> Tick:
+        """Turn to the next bar, and return the first of its four trades."""
         day = bar.start.date()
         if day != self.day:
             self.day = day
             self.volume = 0
-            self.previous_close = None if before is None else before.close
-        self.bar = bar
-        first, last = bar.open, bar.close
-        self.path = (first, bar.low, bar.high, last) if last >= first else (first, bar.high, bar.low, last)
-        self.before_bar = self.volume
-        self.volume += bar.volume
+            self.previous_close = None if self.bar is None else self.bar.close
+        tick = self.go_on(bar, at_ms, quarter)
+        assert tick is not None  # noqa: S101 - this is its day
+        return tick
 
-    def goes_on(self, bar: Any, at_ms: int) -> bool:
-        """Say whether ``bar`` is a later one of the same instrument and day."""
-        return (
-            type(bar) is Candle
-            and bar.instrument is self.instrument
-            and bar.start.date() == self.day
-            and (self.at_ms + _LAST * self.quarter <= at_ms)
-        )
+    def go_on(self, bar: Candle, at_ms: int, quarter: int) -> Tick | None:
+        """As `begin`, if the bar is one of the same instrument and day; else do nothing."""
+        instrument = self.instrument
+        if bar.instrument is not instrument or bar.start.date() != self.day:
+            return None
+        self.before, self.bar, self.at_ms, self.quarter, self.pushed = self.bar, bar, at_ms, quarter, False
+        before_bar, volume = self.volume, bar.volume
+        self.before_bar = before_bar
+        self.volume = before_bar + volume
+        part = volume // _POINTS
+        return Tick(instrument, bar.open, part, at_ms, at_ms, self.previous_close, before_bar + part)
 
     @property
     def ends_ms(self) -> int:
@@ -167,15 +165,19 @@ class _Series:
         return self.at_ms + _LAST * self.quarter
 
     def tick(self, rank: int) -> Tick:
-        """Return one of the four trades."""
-        volume = self.volume - self.before_bar
+        """Return a later one of the four trades."""
+        bar = self.bar
+        path = (bar.open, bar.low, bar.high, bar.close)
+        if bar.close < bar.open:
+            path = (bar.open, bar.high, bar.low, bar.close)
+        volume = bar.volume
         part = volume // _POINTS
         at_ms = self.at_ms + rank * self.quarter
         if rank == _LAST:
             part, total = volume - _LAST * part, self.volume
         else:
             total = self.before_bar + (rank + 1) * part
-        return Tick(self.instrument, self.path[rank], part, at_ms, at_ms, self.previous_close, total)
+        return Tick(self.instrument, path[rank], part, at_ms, at_ms, self.previous_close, total)
 
 
 class Playback:
@@ -321,45 +323,58 @@ class Playback:
             return False
         return self._advance(loop, loop.next_timer())
 
-    def quiet_bar(self, listener: Listener) -> Candle | None:
-        """Let the next bar open if nothing comes of it, and return the finished one before it; else do nothing.
+    def at_hand(self, listener: Listener) -> Iterator[Any]:
+        """Yield, whenever asked, a stream's next event if it comes before anybody else has anything to do, else None.
 
-        Nothing comes of it while nobody else is ready to run, no timer is due, no order waits, and
-        one stream takes the bars of one instrument: most bars of most runs. `try_step` does the
-        same for any move, at three times the cost.
+        While nobody is ready to run, no timer is due, no order waits, and this stream alone takes
+        the bars of one instrument, nothing comes of a bar but a price: most bars of most runs. That
+        move is made here, in one frame that keeps what it needs; `try_step` makes it, as any other,
+        at more than twice the cost.
         """
-        loop, move, unfinished = self._loop, self._next, self._unfinished
-        if (
-            loop is None
-            or move is None
-            or loop.scheduled != self._quiet
-            or len(unfinished) != 1
-            or self._points
-            or len(self._listeners) != 1
-            or listener.ticks
-        ):
-            return None
-        at_ms, name, quarter, bar = move
-        series, broker, timer = unfinished[0], self.broker, loop.next_timer()
-        elapsed, now = (at_ms - self.clock.start_ms) / _MS, real.perf_counter()
-        if (
-            not series.goes_on(bar, at_ms)
-            or name not in listener.wanted
-            or (timer is not None and elapsed > timer)
-            or (broker is not None and not broker.exchange.is_idle_until(bar.start))
-            or now - self._stepped_at > self._patience
-        ):
-            return None
-        self._stepped_at, loop.elapsed = now, elapsed
-        # Nobody can ask for the close between here and the open, so that no tick of it is made.
-        self.samples.add(series.ends_ms, series.instrument, series.path[_LAST])
-        tick = self._turn(series, bar, at_ms, quarter)
-        if broker is not None:
-            broker.exchange.mark(tick)
-        if self.heard is not None:
-            self.heard(tick)
-        self._next = next(self._moves, None)
-        return series.before
+        loop, broker, heard, start_ms = self._loop, self.broker, self.heard, self.clock.start_ms
+        unfinished, points, listeners, keep = self._unfinished, self._points, self._listeners, self.samples.add
+        assert loop is not None  # noqa: S101 - only who runs asks
+        while True:
+            move, tick = self._next, None
+            if (
+                loop.scheduled == self._quiet
+                and move is not None
+                and len(unfinished) == 1
+                and len(listeners) == 1
+                and not (points or listener.events or listener.ticks)
+            ):
+                at_ms, name, quarter, bar = move
+                series, timer, now = unfinished[0], loop.next_timer(), real.perf_counter()
+                elapsed, ended, ends_ms = (at_ms - start_ms) / _MS, series.bar, series.ends_ms
+                if (
+                    type(bar) is Candle
+                    and ends_ms <= at_ms
+                    and (timer is None or elapsed <= timer)
+                    and (broker is None or broker.exchange.is_idle_until(bar.start))
+                    and now - self._stepped_at <= self._patience
+                    and name in listener.wanted
+                ):
+                    tick = series.go_on(bar, at_ms, quarter)
+            if tick is None:
+                yield self._step_to_event(listener)
+                continue
+            self._stepped_at, loop.elapsed = now, elapsed
+            # Nobody can ask for the close between here and the open, so that no tick of it is made.
+            keep(ends_ms, series.instrument, ended.close)
+            self.moved += 1
+            self.last[name] = tick
+            if broker is not None:
+                broker.exchange.mark(tick)
+            if heard is not None:
+                heard(tick)
+            self._next = next(self._moves, None)
+            yield ended
+
+    def _step_to_event(self, listener: Listener) -> Any:
+        while not listener.events:
+            if not self.try_step():
+                return None
+        return listener.take(self) if self.is_quiet else None
 
     def _advance(self, loop: VirtualLoop, timer: float | None) -> bool:
         """Make the next move, unless a timer is due before it; say whether one was made."""
@@ -438,7 +453,8 @@ class Playback:
         quiet = broker is None or (self._idles and not broker.exchange.is_due(bar.start))
         self._pass(at_ms)
         self._unfinished.append(series)
-        tick = self._turn(series, bar, at_ms, quarter)
+        self.moved += 1
+        tick = self.last[instrument.id] = series.begin(bar, at_ms, quarter)
         if series.day != self._day and (self._day is None or bar.start.date() > self._day):
             self._begin_day(bar.start.date())
         if broker is not None:
@@ -449,13 +465,6 @@ class Playback:
         if self.heard is not None:
             self.heard(tick)
         self._tell_of(series, tick)
-
-    def _turn(self, series: _Series, bar: Candle, at_ms: int, quarter: int) -> Tick:
-        """Turn to the next bar of an instrument, and return its first trade."""
-        series.begin(bar, at_ms, quarter)
-        self.moved += 1
-        tick = self.last[series.instrument.id] = series.tick(0)
-        return tick
 
     def _tell_of(self, series: _Series, tick: Tick) -> None:
         """Hand the streams the bar before the one that opened, and the tick it opened with."""

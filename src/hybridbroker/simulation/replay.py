@@ -206,6 +206,8 @@ class ReplayStream:
         listener.told = self.health.dropped
         self._data = data
         self._playback = data.playback
+        self.next_now: Callable[[], MarketEvent | None] = iter(data.playback.at_hand(listener)).__next__
+        """Return the next event if it comes before anybody else has anything to do, else None."""
 
     def __aiter__(self) -> Self:
         return self
@@ -222,18 +224,6 @@ class ReplayStream:
                 finally:
                     listener.waiter = None
         return cast("MarketEvent", listener.take(playback))
-
-    def next_now(self) -> MarketEvent | None:
-        """Return the next event if it comes before anybody else has anything to do, else None."""
-        listener, playback = self.listener, self._playback
-        if not listener.events:
-            bar = playback.quiet_bar(listener)
-            if bar is not None:
-                return cast("MarketEvent", bar)
-        while not listener.events:
-            if not playback.try_step():
-                return None
-        return cast("MarketEvent", listener.take(playback)) if playback.is_quiet else None
 
     def ticks(self) -> AsyncIterator[Tick]:
         """Iterate over ticks alone."""

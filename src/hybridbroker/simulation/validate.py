@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import islice
+from operator import lt
 from typing import Final
 
 import attrs
@@ -21,6 +23,7 @@ __all__ = ["BadData", "Defect", "Finding", "playable", "to_defects", "validate"]
 _SPLITS: Final = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 20.0)
 _SPLIT_LEAST: Final = 1.5
 """Overnight price ratios from here on are looked at: bonus issues of 1:2 and up, splits of 2 and up."""
+_SPLIT_NEVER: Final = 1.4
 _SPLIT_TOLERANCE: Final = 0.06
 _SHOWN: Final = 5
 
@@ -160,6 +163,8 @@ def _values(candles: Candles) -> Iterator[Finding]:
 
 
 def _order(candles: Candles) -> Iterator[Finding]:
+    if all(map(lt, candles.start, islice(candles.start, 1, None))):
+        return
     newest: datetime | None = None
     seen: set[datetime] = set()
     for row, at in enumerate(candles.start):
@@ -175,8 +180,9 @@ def _order(candles: Candles) -> Iterator[Finding]:
 
 
 def _splits(candles: Candles) -> Iterator[Finding]:
-    for row in range(1, len(candles)):
-        before, after = candles.close[row - 1], candles.open[row]
+    for row, (before, after) in enumerate(zip(candles.close, islice(candles.open, 1, None), strict=False), start=1):
+        if before < _SPLIT_NEVER * after and after < _SPLIT_NEVER * before:
+            continue
         if not (0 < before < math.inf and 0 < after < math.inf):
             continue
         ratio = max(before / after, after / before)
