@@ -64,3 +64,11 @@ def test_a_draft_can_be_set_until_it_is_frozen() -> None:
     assert made == attrs.evolve(order, reason="late")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         made.reason = "later"  # type: ignore[misc]
+
+
+def test_rows_need_columns_of_one_length() -> None:
+    columns = [[getattr(make_order(instrument=SHARE), each.name)] * 2 for each in attrs.fields(Order)]
+
+    assert list(Unchecked(Order).rows(*columns)) == [make_order(instrument=SHARE)] * 2
+    with pytest.raises(ValueError, match="shorter"):
+        list(Unchecked(Order).rows(*columns[:-1], [""]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -40,6 +41,14 @@ class Unchecked(Generic[T]):
         new.__class__ = self._kind
         made: T = new
         return made
+
+    def rows(self, *columns: Iterable[Any]) -> Iterator[T]:
+        """Yield one value per row of columns of equal length, one for each field."""
+        twin, kind = self._twin, self._kind
+        for values in zip(*columns, strict=True):
+            new = twin(*values)
+            new.__class__ = kind
+            yield new
 
     def draft(self, *values: Any) -> T:
         """Return one whose fields can still be set, by whoever made it, until it is `frozen`."""

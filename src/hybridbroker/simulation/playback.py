@@ -9,6 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import date, datetime, timedelta
+from itertools import repeat
 from typing import Any, Final, TypeVar
 
 from hybridbroker.clock import from_epoch_ms
@@ -549,8 +550,10 @@ class Playback:
 
 def bar_moves(candles: Candles, *, hours: SessionHours) -> Iterator[Move]:
     """Play bars one by one, each in four trades at equal distances: open, the extremes in likely order, close."""
-    name, length = candles.instrument.id, candles.interval.duration
-    columns = zip(
+    instrument, length = candles.instrument, candles.interval.duration
+    name = instrument.id
+    bars = _BARS.rows(
+        repeat(instrument, len(candles)),
         candles.start,
         candles.open,
         candles.high,
@@ -558,18 +561,15 @@ def bar_moves(candles: Candles, *, hours: SessionHours) -> Iterator[Move]:
         candles.close,
         candles.volume,
         candles.open_interest,
-        strict=True,
     )
     quarter = 0 if length is None else int(length / timedelta(milliseconds=_POINTS))
-    instrument = candles.instrument
-    for start, first, high, low, close, volume, interest in columns:
-        bar = _BARS(instrument, start, first, high, low, close, volume, interest)
+    for bar in bars:
         if length is None:
-            opens, closes = hours.of(start.date(), instrument)
+            opens, closes = hours.of(bar.start.date(), instrument)
             at = (opens - _EPOCH) // _ONE_MS
             quarter = int((closes - opens) / timedelta(milliseconds=_POINTS))
         else:
-            at = (start - _EPOCH) // _ONE_MS
+            at = (bar.start - _EPOCH) // _ONE_MS
         yield at, name, quarter, bar
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import islice, pairwise
 from operator import lt
 from typing import Final
 
@@ -203,8 +203,7 @@ def _missing(candles: Candles, calendar: TradingCalendar | None) -> Iterator[Fin
 
 
 def _missing_bars(candles: Candles, length: timedelta) -> Iterator[Finding]:
-    for row in range(1, len(candles)):
-        before, after = candles.start[row - 1], candles.start[row]
+    for row, (before, after) in enumerate(pairwise(candles.start), start=1):
         if after - before > length and before.date() == after.date():
             count = (after - before) // length - 1
             if count:
