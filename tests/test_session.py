@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
 import pytest
 
 from hybridbroker import (
+    Capability,
     ConfigurationError,
+    Exchange,
     InstrumentRegistry,
     LimitOrder,
+    MarketSchedule,
+    OptionChains,
     OrderOutcomeUnknown,
     Product,
     RiskLimits,
     RiskRefused,
     Side,
+    Unsupported,
     connect,
 )
 from hybridbroker.brokers.dhan.broker import DhanBroker
@@ -29,6 +35,7 @@ from hybridbroker.execution.prices import LastPrices
 from hybridbroker.plugins import find_broker
 from hybridbroker.testing.emulators import DhanEmulator, EmulatedMarket, Fault, UpstoxEmulator
 from hybridbroker.testing.factories import make_tick
+from hybridbroker.watching import WatchedData
 
 REGISTRY = InstrumentRegistry.builtin()
 RELIANCE = REGISTRY["NSE:RELIANCE"]
@@ -199,3 +206,19 @@ async def test_looking_for_a_lost_order_ends_although_the_wall_clock_stands_stil
         async with asyncio.timeout(30):
             with pytest.raises(OrderOutcomeUnknown):
                 await session.broker.place_order(buy())
+
+
+async def test_a_session_offers_what_its_source_can_do_besides(options: dict[str, Any]) -> None:
+    async with connect(**options) as session:
+        status = await session.data.market_status(Exchange.NSE)  # type: ignore[attr-defined]
+
+        assert isinstance(session.data, OptionChains)
+        assert isinstance(session.data, MarketSchedule)
+        assert status.phases
+
+
+async def test_what_the_source_of_a_session_lacks_is_unsupported() -> None:
+    bare = WatchedData(SimpleNamespace(name="bare", capabilities=Capability.NONE))
+
+    with pytest.raises(Unsupported, match="bare has no option chains"):
+        await bare.expiries(RELIANCE)

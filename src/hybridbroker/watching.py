@@ -6,14 +6,17 @@ when it sees it, without a socket of their own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date, datetime
 from typing import Any, Self
 
-from hybridbroker.domain.instrument import Instrument
-from hybridbroker.domain.market import Candles, FeedMode, Interval, MarketEvent, Quote, Tick
-from hybridbroker.protocols import FeedHealth, MarketData, MarketStream, Overflow
+from hybridbroker.domain.calendar import TradingCalendar
+from hybridbroker.domain.instrument import Exchange, Instrument
+from hybridbroker.domain.market import Candles, FeedMode, Interval, MarketEvent, MarketStatus, Quote, Tick
+from hybridbroker.domain.options import OptionChain
+from hybridbroker.errors import Unsupported
+from hybridbroker.protocols import Capability, FeedHealth, MarketData, MarketStream, Overflow
 from hybridbroker.streams import only_ticks
 
 __all__ = ["WatchedData", "WatchedStream"]
@@ -69,8 +72,35 @@ class WatchedData:
         """Return what the source answers; ``more`` is what this source takes besides, such as ``progress``."""
         return await self._source.candles(instrument, interval, start=start, end=end, **more)
 
+    async def expiries(self, underlying: Instrument) -> Sequence[date]:
+        """Return what the source answers; see `OptionChains.expiries`."""
+        found: Sequence[date] = await self._able(Capability.OPTION_CHAINS, "option chains").expiries(underlying)
+        return found
+
+    async def option_chain(self, underlying: Instrument, *, expiry: date) -> OptionChain:
+        """Return what the source answers; see `OptionChains.option_chain`."""
+        source = self._able(Capability.OPTION_CHAINS, "option chains")
+        found: OptionChain = await source.option_chain(underlying, expiry=expiry)
+        return found
+
+    async def extend_calendar(self, calendar: TradingCalendar) -> TradingCalendar:
+        """Return what the source answers; see `MarketSchedule.extend_calendar`."""
+        source = self._able(Capability.MARKET_SCHEDULE, "market calendar")
+        found: TradingCalendar = await source.extend_calendar(calendar)
+        return found
+
+    async def market_status(self, exchange: Exchange) -> MarketStatus:
+        """Return what the source answers; see `MarketSchedule.market_status`."""
+        found: MarketStatus = await self._able(Capability.MARKET_SCHEDULE, "market calendar").market_status(exchange)
+        return found
+
+    def _able(self, flag: Capability, what: str) -> Any:
+        if flag not in self.capabilities:
+            raise Unsupported(f"{self.name} has no {what}")
+        return self._source
+
     def __getattr__(self, name: str) -> Any:
-        """Return what else the source can do, such as ``option_chain``."""
+        """Return what else the source can do, such as ``ohlc``."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._source, name)
