@@ -158,10 +158,6 @@ class StandingDesk:
         """Read the list, and settle what was open by it."""
         return await self._list(self._shelf("bracket"))
 
-    async def find(self, noun: str, client_order_id: str) -> Any:
-        """Return the standing order that carries this id, or None."""
-        return await self._shelf(noun).find(client_order_id)
-
     async def place(
         self,
         noun: str,

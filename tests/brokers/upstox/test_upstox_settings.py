@@ -73,9 +73,11 @@ def test_the_token_shows_nowhere() -> None:
 
 
 def test_a_stored_login_is_as_good_as_a_token() -> None:
+    with pytest.raises(ConfigurationError):
+        read_settings()
     Vault().write("upstox.access", {"secret": "x"})
 
-    read_settings()
+    assert read_settings().access_token.get_secret_value() == ""
 
 
 def test_settings_from_the_environment_follow_it_and_given_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
