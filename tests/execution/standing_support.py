@@ -35,6 +35,7 @@ ABILITIES = (
     | Capability.BRACKET_ORDERS
     | Capability.SLICED_ORDERS
     | Capability.KILL_SWITCH
+    | Capability.POSITION_CONVERSION
 )
 
 
@@ -176,6 +177,9 @@ class StandingBroker(FakeBroker):
 
     async def find_bracket(self, client_order_id: str) -> Bracket | None:
         return next((each for each in await self.brackets() if each.client_order_id == client_order_id), None)
+
+    async def convert_position(self, instrument: Instrument, **terms: Any) -> None:
+        self.sent.append(("convert", instrument.id, terms["quantity"]))
 
     async def activate_kill_switch(self) -> None:
         self.switched.append(True)

@@ -368,3 +368,18 @@ async def test_a_slice_that_may_be_live_is_said(clock: VirtualClock, broker: Sta
             await clock.run(guard.place_sliced(SlicedOrder(share, Side.BUY, quantity=250, price="100")))
 
     assert len(broker.posts) == 1
+
+
+async def test_a_conversion_that_was_done_does_not_fail_for_what_is_read_after_it(
+    clock: VirtualClock, broker: StandingBroker, open_guard: Open
+) -> None:
+    async with open_guard(broker) as guard:
+        broker.read_error = NotSent("no line")
+        await clock.run(
+            guard.convert_position(
+                ABC, side=Side.BUY, quantity=5, from_product=Product.INTRADAY, to_product=Product.DELIVERY
+            )
+        )
+        broker.read_error = None
+
+    assert broker.sent == [("convert", "NSE:ABC", 5)]

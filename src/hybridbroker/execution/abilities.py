@@ -325,7 +325,11 @@ class GuardedAbilities:
         await bare.convert_position(
             instrument, side=side, quantity=quantity, from_product=from_product, to_product=to_product
         )
-        await self._broker.positions()
+        try:
+            await self._broker.positions()
+        except HybridBrokerError as exc:
+            # It was done: a failure here would look like one of the conversion, and be repeated.
+            logger.warning("the positions could not be read after a conversion: %s", exc)
 
     async def activate_kill_switch(self) -> None:
         """Have the broker itself refuse orders; `kill` throws ours as well."""
